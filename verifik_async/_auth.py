@@ -1,0 +1,156 @@
+"""The token: where it comes from, and how all searches share one renewal."""
+
+import asyncio
+import concurrent.futures
+import inspect
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from verifik_async._config import TOKEN_VARIABLES
+from verifik_async._types import Masked
+from verifik_async.errors import ConfigurationError
+
+TokenInput: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
+Token: TypeAlias = Masked[str]
+
+_PRINTABLE = range(0x21, 0x7F)
+
+
+def _problem(token: Token) -> str | None:
+    """Return what is wrong with a token; never raises, for its frame shows it."""
+    text = token.reveal()
+    if not isinstance(text, str):
+        return f"must be text, not {type(text).__name__}"
+    if not text:
+        return "is empty"
+    if any(ord(char) not in _PRINTABLE for char in text):
+        return "holds white space, line breaks or characters that are not ASCII"
+    return None
+
+
+def _strip(token: Token) -> Token:
+    text = token.reveal()
+    if not isinstance(text, str):
+        return token
+    text = text.strip(" \t")
+    return Masked(text[7:].strip(" \t") if text[:7].lower() == "bearer " else text)
+
+
+def check_token(given: Masked[str], source: str) -> Token:
+    """Return the token without scheme.
+
+    Raises:
+        ConfigurationError: it can't stand in a header.
+    """
+    token = _strip(given)
+    if problem := _problem(token):
+        raise ConfigurationError(f"{source} {problem}: pass the JWT and nothing else")
+    return token
+
+
+def _from_environment() -> Token:
+    for name in TOKEN_VARIABLES:
+        if os.environ.get(name):
+            return check_token(Masked(os.environ[name]), f"token of {name}")
+    raise ConfigurationError(
+        f"token is required: pass it or set {' or '.join(TOKEN_VARIABLES)}"
+    )
+
+
+class TokenSource:
+    """The token of a client, for all its event loops and threads.
+
+    A callable is asked once; only a renewal asks it again, and whoever comes
+    meanwhile, in any thread, waits for that one answer.
+    """
+
+    def __init__(self, given: Masked[TokenInput]) -> None:
+        """Check a token that is there already.
+
+        Raises:
+            ConfigurationError: it is no text and no callable, or no fit text.
+        """
+        self._lock = threading.Lock()
+        self._asking: concurrent.futures.Future[None] | None = None
+        self._token: Token | None = None
+        self._ask: Masked[Callable[[], str | Awaitable[str]]] | None = None
+        if callable(given.reveal()):
+            self._ask = given  # type: ignore[assignment]  # just found callable
+        elif given.reveal() is not None:
+            self._token = check_token(given, "token")  # type: ignore[arg-type]  # it checks
+
+    @property
+    def renewable(self) -> bool:
+        """Whether another token can be asked for."""
+        return self._ask is not None
+
+    @property
+    def ready(self) -> Token | None:
+        """The token, if it is known already."""
+        return self._token
+
+    async def get(self) -> Token:
+        """Return the token.
+
+        Raises:
+            ConfigurationError: there is none, or no fit one.
+        """
+        if self._token is None and self._ask is None:
+            self._token = _from_environment()
+        return self._token or await self.renew(None)
+
+    async def renew(self, rejected: Token | None) -> Token:
+        """Return a token other than `rejected`, or the same if there is no other.
+
+        Errors of the caller's callable come out as they are.
+
+        Raises:
+            ConfigurationError: the callable gave something that is no token.
+        """
+        while True:
+            mine: concurrent.futures.Future[None] = concurrent.futures.Future()
+            with self._lock:
+                if self._token is not None and self._token is not rejected:
+                    return self._token
+                others = self._asking
+                if others is None:
+                    self._asking = mine
+            if others is None:
+                return await self._ask_for_all(mine)
+            # The one who asks may belong to another loop.
+            await asyncio.shield(asyncio.wrap_future(others))
+
+    async def _ask_for_all(self, done: concurrent.futures.Future[None]) -> Token:
+        try:
+            self._token = check_token(await self._call(), "token callable's answer")
+        except Exception as error:
+            self._settle(done, error)
+            raise
+        except BaseException:  # cancelled: one of the others asks
+            self._settle(done, None)
+            raise
+        self._settle(done, None)
+        return self._token
+
+    def _settle(
+        self, done: concurrent.futures.Future[None], error: Exception | None
+    ) -> None:
+        with self._lock:
+            self._asking = None
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    async def _call(self) -> Masked[str]:
+        assert self._ask is not None  # noqa: S101 - asked for only where there is one
+        ask = self._ask.reveal()
+        if inspect.iscoroutinefunction(ask):
+            return Masked(await ask())
+        # It may block, on a file or a network of its own.
+        answer: Masked[Any] = await asyncio.to_thread(lambda: Masked(ask()))
+        if inspect.isawaitable(answer.reveal()):
+            return Masked(await answer.reveal())
+        return answer

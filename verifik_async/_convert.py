@@ -1,0 +1,420 @@
+"""From an answer's bytes to the models, strictly; the only user of cattrs.
+
+An answer is brought into one of the shapes on record first, then structured. A
+scalar of a wrong type is refused, never coerced; what is not known is kept. What
+is wrong comes back as a `ShapeFault`, a path without a value, instead of an
+exception, whose traceback would show the personal data.
+"""
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
+
+import attrs
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, override
+from cattrs.v import transform_error
+
+from verifik_async.models import (
+    CallInfo,
+    Collection,
+    Liveness,
+    Match,
+    SearchResult,
+    Signature,
+    Thumbnail,
+)
+
+try:
+    import orjson
+
+    _loads: Callable[[bytes], Any] = orjson.loads
+except ImportError:
+
+    def _no_constant(name: str) -> NoReturn:
+        raise ValueError(name)
+
+    def _loads(body: bytes) -> Any:
+        # NaN and Infinity are no JSON, and UTF-8 is the only encoding of it.
+        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+
+
+_PERCENT: Final = 100.0
+_MONTHS: Final = (
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+)
+# "January 16, 2024 3:44 PM": English whatever the locale, so no strptime.
+_ENGLISH: Final = re.compile(
+    r"([A-Za-z]+) (\d{1,2}), (\d{4}),? (?:at )?(\d{1,2}):(\d{2})(?::(\d{2}))? ?([AP]M)",
+    re.IGNORECASE,
+)
+_NUMERIC: Final = re.compile(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", re.ASCII)
+
+
+@attrs.frozen
+class ShapeFault:
+    """What is wrong with an answer.
+
+    Attributes:
+        path: Where, `$.data[0].score` for one.
+        expected: What should be there.
+        request_id: The answer's id if it could be read, or None.
+    """
+
+    path: str
+    expected: str
+    request_id: str | None = None
+
+
+class _WrongError(ValueError):
+    """A value is not what it must be; carries what was expected, never the value."""
+
+    def __init__(self, expected: str, path: str = "") -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.path = path
+
+
+def parse_json(body: bytes) -> Any:
+    """Return the JSON of a body.
+
+    Raises:
+        ValueError: it is no JSON, or JSON too deep or with numbers too long.
+    """
+    try:
+        return _loads(body.removeprefix(b"\xef\xbb\xbf"))
+    except RecursionError:
+        raise ValueError("too deep") from None
+
+
+class Decoder:
+    """Turns answers of a search into `SearchResult`; one per client."""
+
+    def __init__(self) -> None:
+        self._fast = _build_converter(detailed=False)
+        self._detailed: Converter | None = None
+
+    def decode(self, body: bytes, call: CallInfo) -> SearchResult | ShapeFault:
+        """Return the result that a 2xx body holds, or what is wrong with it."""
+        try:
+            raw = parse_json(body)
+        except ValueError:
+            return ShapeFault("$", "JSON")
+        try:
+            return self._result(raw, self._fast, call)
+        except Exception:  # noqa: BLE001 - the second pass tells what it was
+            return self._explain(raw)
+
+    def _result(self, raw: Any, converter: Converter, call: CallInfo) -> SearchResult:
+        persons, path, liveness = _locate(raw)
+        return SearchResult(
+            id=_part(converter, raw, "id", _Id),
+            matches=_best_first(_at(converter, persons, path, tuple[Match, ...])),
+            signature=_part(converter, raw, "signature", Signature),
+            liveness=_at(converter, liveness, "$.data.liveness", Liveness | None),
+            raw=raw,
+            call=call,
+        )
+
+    def _explain(self, raw: Any) -> ShapeFault:
+        """Go over the answer again, slowly, for the path of what is wrong."""
+        if self._detailed is None:
+            self._detailed = _build_converter(detailed=True)
+        request_id = raw.get("id") if isinstance(raw, dict) else None
+        try:
+            self._result(raw, self._detailed, CallInfo())
+        except _WrongError as wrong:
+            path, expected = wrong.path, wrong.expected
+        except Exception:  # noqa: BLE001 - whatever it was, it is no answer
+            path, expected = "$", "an answer of this API"
+        else:  # pragma: no cover - both passes follow the same rules
+            path, expected = "$", "an answer of this API"
+        known = request_id if isinstance(request_id, str) else None
+        return ShapeFault(path, expected, known)
+
+
+def _locate(raw: Any) -> tuple[list[Any], str, dict[str, Any] | None]:
+    """Return the list of persons, its path and the liveness, of any known shape."""
+    if not isinstance(raw, dict):
+        raise _WrongError("an object", "$")
+    if raw.get("success") is False:
+        raise _WrongError("success", "$.success")
+    if "data" not in raw:
+        raise _WrongError("data", "$.data")
+    data = raw["data"]
+    if not data and (data is None or isinstance(data, list | dict)):
+        return [], "$.data", None
+    if isinstance(data, list):
+        return data, "$.data", None
+    if not isinstance(data, dict):
+        raise _WrongError("an array or an object", "$.data")
+    return _locate_in_object(data)
+
+
+def _locate_in_object(
+    data: dict[str, Any],
+) -> tuple[list[Any], str, dict[str, Any] | None]:
+    liveness = _liveness_part(data)
+    name = next((name for name in ("persons", "search") if name in data), None)
+    if name is None:
+        if liveness is None:
+            raise _WrongError("persons or search", "$.data")
+        return [], "$.data", liveness
+    persons = [] if data[name] is None else data[name]
+    if not isinstance(persons, list):
+        raise _WrongError("an array", f"$.data.{name}")
+    return persons, f"$.data.{name}", liveness
+
+
+def _liveness_part(data: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the one of the four forms of liveness that the data has, flat."""
+    liveness = data.get("liveness")
+    if liveness is None:
+        if data.get("liveness_score") is None:
+            return None
+        return {"score": data["liveness_score"]}
+    if not isinstance(liveness, dict):
+        raise _WrongError("an object", "$.data.liveness")
+    inner = liveness.get("result")
+    flat = {**liveness, **inner} if isinstance(inner, dict) else dict(liveness)
+    if flat.get("score") is None:
+        flat["score"] = flat.get("liveness_score", data.get("liveness_score"))
+    return flat
+
+
+def _at(converter: Converter, value: Any, path: str, kind: Any) -> Any:
+    """Structure `value`; the detailed converter's complaint gets its full path."""
+    try:
+        return converter.structure(value, kind)
+    except Exception as error:
+        if not converter.detailed_validation:
+            raise
+        expected, _, where = transform_error(error, path, _expected)[0].rpartition(
+            " @ "
+        )
+    raise _WrongError(expected, where)
+
+
+def _part(converter: Converter, raw: dict[str, Any], name: str, kind: type) -> Any:
+    value = raw.get(name)
+    return None if value is None else _at(converter, value, f"$.{name}", kind)
+
+
+def _expected(error: BaseException, _: type | None) -> str:
+    """Say what was expected; cattrs would add the type, users know the API's words."""
+    if isinstance(error, _WrongError):
+        return error.expected
+    return "a value" if isinstance(error, KeyError) else "another value"
+
+
+def _best_first(matches: tuple[Match, ...]) -> tuple[Match, ...]:
+    if len(matches) < 2:  # noqa: PLR2004 - nothing to sort
+        return matches
+    return tuple(
+        sorted(
+            matches, key=lambda m: -1.0 if m.score is None else m.score, reverse=True
+        )
+    )
+
+
+class _Id(str):
+    """Marks the type of an id, which comes in several wrappings."""
+
+    __slots__ = ()
+
+
+def _id(value: Any, _: Any = None) -> str:
+    if type(value) is dict:
+        value = value.get("$oid")
+    if type(value) is not str:
+        raise _WrongError("text")
+    return value
+
+
+def _text(value: Any, _: Any = None) -> str:
+    if type(value) is not str:
+        raise _WrongError("text")
+    return value
+
+
+def _flag(value: Any, _: Any = None) -> bool:
+    if type(value) is not bool:
+        raise _WrongError("true or false")
+    return value
+
+
+def _whole(value: Any, _: Any = None) -> int:
+    if type(value) is not int:
+        raise _WrongError("a whole number")
+    return value
+
+
+def _score(value: Any, _: Any = None) -> float:
+    """Return a score from 0 to 1 of a number, numeric text or percent."""
+    if type(value) is str and _NUMERIC.fullmatch(value):
+        value = float(value)
+    if type(value) is not float and type(value) is not int:
+        raise _WrongError("a number")
+    if not 0 <= value <= _PERCENT:  # NaN fails every comparison
+        raise _WrongError("a score from 0 to 1, or percent")
+    return float(value) if value <= 1 else value / _PERCENT
+
+
+def _date(value: Any, _: Any = None) -> dt.date | None:
+    """Return a date of `YYYY-MM-DD...` or {year, month, day}; None if it is none."""
+    if type(value) is dict:
+        parts: list[Any] = [value.get(name) for name in ("year", "month", "day")]
+        try:
+            return dt.date(*parts)
+        except (TypeError, ValueError, OverflowError):
+            return None
+    try:
+        return dt.date.fromisoformat(_text(value)[:10])
+    except ValueError:
+        return None
+
+
+def parse_date_time(text: str) -> dt.datetime | None:
+    """Return the API's date text as a datetime without zone, None if it is none."""
+    if not (found := _ENGLISH.fullmatch(text.strip())):
+        try:
+            return dt.datetime.fromisoformat(text.strip()).replace(tzinfo=None)
+        except ValueError:
+            return None
+    month, day, year, hour, minute, second, half = found.groups()
+    try:
+        return dt.datetime(  # noqa: DTZ001 - the API tells no zone
+            int(year),
+            _MONTHS.index(month.lower()) + 1,
+            int(day),
+            int(hour) % 12 + (12 if half.upper() == "PM" else 0),
+            int(minute),
+            int(second or 0),
+        )
+    except ValueError:
+        return None
+
+
+def _signature(value: Any, _: Any = None) -> Signature:
+    if type(value) is str:
+        return Signature(message=value)
+    if type(value) is not dict:
+        raise _WrongError("an object or text")
+    message, date_time = value.get("message"), value.get("dateTime")
+    return Signature(
+        message=None if message is None else _text(message),
+        date_time=None if date_time is None else _text(date_time),
+        timestamp=None if date_time is None else parse_date_time(_text(date_time)),
+    )
+
+
+_MATCH_FIELDS: Final = frozenset(field.name for field in attrs.fields(Match))
+_KNOWN: Final = _MATCH_FIELDS - {"extra"}
+_LEAST: Final = {"id", "score"}
+
+
+def _flat_match(value: Any) -> Mapping[str, Any]:
+    """Return a person with its id under `id` and what is not known under `extra`."""
+    if type(value) is not dict:
+        raise _WrongError("an object")
+    if value.keys() == _LEAST:
+        return value  # the documented answer: nothing to rearrange
+    flat = {name: value[name] for name in value.keys() & _KNOWN}
+    if flat.get("id") is None and value.get("_id") is not None:
+        flat["id"] = value["_id"]
+    for name in ("thumbnails", "collections"):
+        if flat.get(name, ()) is None:
+            del flat[name]
+    flat["extra"] = {
+        name: value[name] for name in value if name not in _KNOWN and name != "_id"
+    }
+    return flat
+
+
+def _flat_record(value: Any) -> Mapping[str, Any]:
+    if type(value) is not dict:
+        raise _WrongError("an object")
+    return value if "id" in value else {**value, "id": value.get("_id")}
+
+
+def _liveness(value: Liveness) -> Liveness:
+    """Let the API's `passed` decide, else compare, strictly greater."""
+    if value.passed is None and None not in (value.score, value.min_score):
+        return attrs.evolve(value, passed=value.score > value.min_score)  # type: ignore[operator]  # neither is None
+    return value
+
+
+def _optional(hook: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda value, _: None if value is None else hook(value)
+
+
+def _array(converter: Converter, kind: Any) -> Callable[[Any, Any], tuple[Any, ...]]:
+    """Return a hook for a JSON array; text and objects are iterable but none."""
+
+    def structure(value: Any, _: Any) -> tuple[Any, ...]:
+        if type(value) is not list:
+            raise _WrongError("an array")
+        result: tuple[Any, ...] = converter.structure(value, tuple[kind, ...])
+        return result
+
+    return structure
+
+
+def _build_converter(*, detailed: bool) -> Converter:
+    """Build a converter with strict scalars.
+
+    The default hooks coerce: None becomes "None", "false" becomes True.
+    """
+    made = Converter(detailed_validation=detailed)
+    for kind, hook in ((str, _text), (bool, _flag), (int, _whole), (float, _score)):
+        made.register_structure_hook(kind, hook)
+    made.register_structure_hook(_Id, _id)
+    made.register_structure_hook(dt.date, _date)
+    made.register_structure_hook(Signature, _signature)
+    an_id = override(struct_hook=_optional(_id))
+    for record in (Thumbnail, Collection):
+        _register(made, record, _flat_record, id=an_id)
+    made.register_structure_hook(
+        str | Collection,
+        lambda value, _: (
+            value if type(value) is str else made.structure(value, Collection)
+        ),
+    )
+    _register(
+        made,
+        Match,
+        _flat_match,
+        id=override(struct_hook=_id),
+        date_of_birth=override(struct_hook=_optional(_date)),
+        thumbnails=override(struct_hook=_array(made, Thumbnail)),
+        collections=override(struct_hook=_array(made, str | Collection)),
+        extra=override(struct_hook=lambda value, _: value),
+        notes=override(struct_hook=lambda value, _: value),
+    )
+    liveness = make_dict_structure_fn(Liveness, made)
+    made.register_structure_hook(
+        Liveness, lambda value, kind: _liveness(liveness(value, kind))
+    )
+    return made
+
+
+def _register(
+    made: Converter, kind: type, flatten: Callable[[Any], Any], **fields: Any
+) -> None:
+    generated: Any = make_dict_structure_fn(kind, made, **fields)
+    made.register_structure_hook(
+        kind, lambda value, cls: generated(flatten(value), cls)
+    )

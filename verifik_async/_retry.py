@@ -1,0 +1,95 @@
+"""When a search is sent again, and after how long; the only user of backoff.
+
+Of backoff only the delay sequence is used: its decorators can't put a throttled
+search back into the queue, and know no pause that all searches share.
+"""
+
+import enum
+import itertools
+from collections.abc import Iterator
+
+import backoff
+
+from verifik_async._config import RetryPolicy
+from verifik_async._types import Charge
+from verifik_async.errors import (
+    APIStatusError,
+    AuthenticationError,
+    RateLimitedError,
+    ServerError,
+    TransportError,
+    VerifikError,
+)
+
+_SERVICE_UNAVAILABLE = 503
+
+
+class Verdict(enum.Enum):
+    """What to do after an attempt that brought no result."""
+
+    RAISE = "raise"
+    RESEND = "resend after a delay; counts against `attempts`"
+    RESEND_AT_ONCE = "resend on another connection; does not count"
+    RENEW_TOKEN = "resend with another token; does not count"  # noqa: S105 - no token
+    THROTTLED = "back to the queue after the pause of everyone; does not count"
+
+
+def delays(policy: RetryPolicy) -> Iterator[float]:
+    """Yield seconds to wait before each resend: doubling, with full jitter."""
+    steps = backoff.expo(factor=policy.base_delay, max_value=policy.max_delay)
+    next(steps)  # the generator yields None first
+    for step in steps:
+        yield backoff.full_jitter(step)
+
+
+def throttle_delay(policy: RetryPolicy, in_a_row: int) -> float:
+    """Return seconds of pause after a throttle that names none, the n-th in a row."""
+    return next(itertools.islice(delays(policy), in_a_row - 1, None))
+
+
+def is_throttle(error: VerifikError) -> bool:
+    """Whether the service asks everybody to slow down: 429, 503 with Retry-After."""
+    if isinstance(error, RateLimitedError):
+        return True
+    return (
+        isinstance(error, ServerError)
+        and error.status == _SERVICE_UNAVAILABLE
+        and error.retry_after is not None
+    )
+
+
+def judge(
+    error: VerifikError,
+    policy: RetryPolicy,
+    *,
+    attempts: int,
+    dropped: bool,
+    renewable: bool,
+) -> Verdict:
+    """Decide what follows an attempt that brought no result.
+
+    Args:
+        error: What it ended in; its `charge` is of this attempt alone.
+        policy: The call's policy.
+        attempts: Attempts so far that count, this one included.
+        dropped: Whether a reused connection was dropped unread and the search was
+            not yet resent for that.
+        renewable: Whether another token can be asked for.
+    """
+    if is_throttle(error):
+        return Verdict.THROTTLED
+    if isinstance(error, AuthenticationError):
+        return Verdict.RENEW_TOKEN if renewable else Verdict.RAISE
+    if dropped:
+        return Verdict.RESEND_AT_ONCE
+    if attempts >= policy.attempts or not _may_resend(error, policy):
+        return Verdict.RAISE
+    return Verdict.RESEND
+
+
+def _may_resend(error: VerifikError, policy: RetryPolicy) -> bool:
+    if isinstance(error, APIStatusError):
+        return error.status in policy.statuses
+    if isinstance(error, TransportError):
+        return error.charge is Charge.NOT_SENT or policy.retry_maybe_charged
+    return False

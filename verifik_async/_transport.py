@@ -1,0 +1,392 @@
+"""The connections of one event loop; the only I/O, and the only user of aiohttp.
+
+Faults are returned, not raised: an exception raised while aiohttp's is handled
+would carry it along, and its frames hold the token and the picture.
+"""
+
+import asyncio
+import errno
+import ssl as ssl_module
+import sys
+import urllib.request
+import weakref
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any, Final, TypeAlias
+
+import aiohttp
+import attrs
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
+from yarl import URL
+
+from verifik_async import _wire
+from verifik_async._auth import Token
+from verifik_async._config import Origin
+from verifik_async._images import Picture
+from verifik_async._types import Charge
+from verifik_async.errors import (
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    ImageError,
+    ResponseTooLargeError,
+    TransportError,
+)
+
+Ssl: TypeAlias = ssl_module.SSLContext | aiohttp.Fingerprint | bool | None
+Session: TypeAlias = aiohttp.ClientSession
+TraceConfig: TypeAlias = aiohttp.TraceConfig
+Received: TypeAlias = _wire.Reply | TransportError | ImageError | ResponseTooLargeError
+
+# Nothing arrived: the fault lies before the first byte of a request.
+_NEVER_ARRIVED: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+)
+
+
+@attrs.frozen(kw_only=True)
+class TransportSettings:
+    """What the sessions of a client have in common."""
+
+    origin: Origin
+    user_agent: str
+    max_response_bytes: int
+    limit: int
+    ssl: Ssl = None
+    proxy: str | None = attrs.field(default=None, repr=False)
+    trust_env: bool = False
+    trace_configs: tuple[TraceConfig, ...] = ()
+    session: Session | None = None
+
+
+class _Headers(CIMultiDict[str]):
+    """Request headers that no traceback with locals shows."""
+
+    def __repr__(self) -> str:
+        return "<masked headers>"
+
+
+class BodyPayload(aiohttp.Payload):
+    """A request's body, encoded while it is sent; good for one attempt.
+
+    Attributes:
+        begun: Whether a connection was there to write to.
+        reused: Whether that connection had served before.
+        written_at: When the last byte was handed to it, on the loop's clock, or None.
+        failure: What went wrong with the picture in mid-way, or None.
+        dropped: Whether the connection ended before a byte of an answer came.
+    """
+
+    def __init__(
+        self,
+        start: bytes,
+        picture: Picture,
+        seen: "weakref.WeakSet[asyncio.BaseProtocol]",
+    ) -> None:
+        super().__init__(None, content_type="application/json")
+        self._start = start
+        self._picture = picture
+        self._seen = seen
+        self._size = len(start) + picture.text_size + len(_wire.BODY_END)
+        self._transport: asyncio.Transport | None = None
+        self.begun = False
+        self.written_at: float | None = None
+        self.reused = False
+        self.dropped = False
+        self.failure: ImageError | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the body."""
+        return self._size or 0
+
+    def decode(self, encoding: str = "", errors: str = "") -> str:  # noqa: ARG002
+        """Refuse: nobody has a reason to look into the body."""
+        raise TypeError("the body of a search is only streamed")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the body, slice by slice, each encoded when it is due."""
+        self._note_connection(writer)
+        try:
+            await self._write_slices(writer)
+        except ImageError as error:
+            self.failure = error
+            raise
+        self.written_at = asyncio.get_running_loop().time()
+
+    async def write_with_length(
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002 - it is the size told before
+    ) -> None:
+        """Write the body."""
+        await self.write(writer)
+
+    async def _write_slices(self, writer: AbstractStreamWriter) -> None:
+        left = self._picture.text_size
+        joint = self._start  # travels with the next slice: fewer system calls
+        for number in range(self._picture.piece_count):
+            for text in await self._picture.piece(number):
+                left -= len(text)
+                end = b"" if left else _wire.BODY_END
+                await writer.write(b"".join((joint, text, end)))
+                joint = b""
+
+    def _note_connection(self, writer: AbstractStreamWriter) -> None:
+        """Remember the connection: aiohttp tells nowhere whether it was reused."""
+        self.begun = True
+        self._transport = getattr(writer, "transport", None)
+        protocol = getattr(writer, "protocol", None)
+        if protocol is not None:
+            self.reused = protocol in self._seen
+            self._seen.add(protocol)
+
+    def abandon(self) -> Charge:
+        """Give the attempt up and return what it may have cost.
+
+        What waits in the connection's buffer would still be sent after the end of
+        the attempt: it is thrown away, so that not sent stays not sent.
+        """
+        if self.written_at is None:
+            return Charge.NOT_SENT
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            self._transport.abort()
+            return Charge.NOT_SENT
+        return Charge.MAYBE_CHARGED
+
+
+class Pool:
+    """The connections of one client on one event loop, opened at first use."""
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self._settings = settings
+        self._url = URL(settings.origin.base + _wire.SEARCH_PATH)
+        self._proxy = settings.proxy
+        self._session: Session | None = settings.session
+        self._guard: AsyncGenerator[None] | None = None
+        self._seen: weakref.WeakSet[asyncio.BaseProtocol] = weakref.WeakSet()
+        self._headers: tuple[Token, _Headers] | None = None
+        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+
+    async def open(self) -> None:
+        """Open the session.
+
+        Raises:
+            ConfigurationError: the caller's session was closed.
+        """
+        if self._session is None:
+            self._session = self._make_session()
+            self._guard = _closed_with_its_loop(self._session)
+            await anext(self._guard)
+        if self._session.closed:
+            raise ConfigurationError("session is closed: pass one that is open")
+
+    async def close(self) -> None:
+        """Close the session if it is ours."""
+        if self._guard is not None:
+            await self._guard.aclose()
+
+    def payload(self, start: bytes, picture: Picture) -> BodyPayload:
+        """Return the body of one attempt."""
+        return BodyPayload(start, picture, self._seen)
+
+    async def send(
+        self, payload: BodyPayload, token: Token, connect: float | None
+    ) -> Received:
+        """Send one request and read its answer to the end.
+
+        Args:
+            payload: The body, used up by this.
+            token: For the `Authorization` header.
+            connect: Seconds for a new connection, or None.
+        """
+        assert self._session is not None  # noqa: S101 - opened before
+        response: aiohttp.ClientResponse | None = None
+        try:
+            response = await self._session.post(
+                self._url,
+                data=payload,
+                headers=self._headers_for(token),
+                timeout=self._timeout(connect),
+                proxy=self._proxy,
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=False,
+            )
+            return await self._read(response)
+        except (aiohttp.ClientError, OSError) as error:
+            return self._fault(error, payload, answered=response is not None)
+        finally:
+            if response is not None and not response.content.is_eof():
+                response.close()
+
+    async def _read(
+        self, response: aiohttp.ClientResponse
+    ) -> _wire.Reply | ResponseTooLargeError:
+        limit = self._settings.max_response_bytes
+        announced = response.content_length or 0
+        inflater = _wire.Inflater(response.headers.get("Content-Encoding", ""), limit)
+        chunks: list[bytes] = []
+        content = response.content
+        if announced > limit:
+            return _wire.too_large(response.status, limit)
+        while chunk := await content.readany():
+            inflated = inflater.feed(chunk)
+            if inflated is None:
+                return _wire.too_large(response.status, limit)
+            chunks.append(inflated)
+        return _wire.Reply(response.status, response.headers, b"".join(chunks))
+
+    def _fault(
+        self, error: Exception, payload: BodyPayload, *, answered: bool
+    ) -> TransportError | ImageError:
+        """Translate aiohttp's error; only facts that hold no secret are copied."""
+        if payload.failure is not None:
+            return ImageError(*payload.failure.args)
+        payload.dropped = not answered and _is_drop(error)
+        origin, cause = self._settings.origin, type(error).__name__
+        kind: type[TransportError]
+        if isinstance(error, _NEVER_ARRIVED):
+            kind, charge, what = ConnectError, Charge.NOT_SENT, "could not connect to"
+        else:
+            kind, charge, what = (
+                ConnectionLostError,
+                Charge.MAYBE_CHARGED if answered else payload.abandon(),
+                "lost the connection to",
+            )
+        number = getattr(error, "errno", None)
+        return kind(
+            f"{what} {origin.host}:{origin.port} ({cause}"
+            f"{f', errno {number}' if number else ''})",
+            charge=charge,
+            host=origin.host,
+            port=origin.port,
+            errno=number,
+            cause=cause,
+        )
+
+    def _headers_for(self, token: Token) -> _Headers:
+        """Return the headers; made once per token."""
+        if self._headers is None or self._headers[0] is not token:
+            headers = _Headers(
+                {
+                    "Authorization": f"Bearer {token.reveal()}",
+                    "Accept": "application/json",
+                    "Accept-Encoding": "gzip",
+                    "Content-Type": "application/json",
+                    "User-Agent": self._settings.user_agent,
+                }
+            )
+            self._headers = (token, headers)
+        return self._headers[1]
+
+    def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
+        """Return the phases that aiohttp watches; the attempt has a timer of ours."""
+        if connect not in self._timeouts:
+            # Not `connect=`: that one would count the wait for a free connection.
+            self._timeouts[connect] = aiohttp.ClientTimeout(
+                total=None, sock_connect=connect
+            )
+        return self._timeouts[connect]
+
+    def _make_session(self) -> Session:
+        settings = self._settings
+        if settings.trust_env and self._proxy is None:
+            self._proxy = _proxy_from_environment(settings.origin)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=settings.limit, ssl=True if settings.ssl is None else settings.ssl
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=list(settings.trace_configs),
+        )
+
+
+def _is_drop(error: Exception) -> bool:
+    """Whether a connection ended without a byte of an answer, as far as is known."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return isinstance(error.message, str)  # else the head of an answer came
+    return isinstance(error, ConnectionResetError | BrokenPipeError) or (
+        isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
+    )
+
+
+async def _closed_with_its_loop(session: Session) -> AsyncGenerator[None]:
+    """Close a session when the loop ends, for those who do not call aclose().
+
+    A loop closes the async generators that it has begun, `asyncio.run` does it
+    before it closes the loop: that is the only hook there is.
+    """
+    try:
+        yield
+    finally:
+        await session.close()
+
+
+def _proxy_from_environment(origin: Origin) -> str | None:
+    """Return the proxy that the environment names for the origin.
+
+    Not aiohttp's `trust_env`: that looks into .netrc for every request, and an
+    entry there fails the request, which has an `Authorization` header already.
+    """
+    if urllib.request.proxy_bypass(origin.host):
+        return None
+    return urllib.request.getproxies().get(origin.base.partition(":")[0])
+
+
+def loop_of(session: Session) -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that a session belongs to.
+
+    aiohttp has no public, quiet way to ask: `ClientSession.loop` is deprecated.
+    """
+    return getattr(session, "_loop", None)
+
+
+def user_agent(version: str) -> str:
+    """Return the `User-Agent`: us first, then what is underneath."""
+    python = ".".join(map(str, sys.version_info[:2]))
+    return f"verifik_async/{version} aiohttp/{aiohttp.__version__} Python/{python}"
+
+
+def check_trace_configs(given: Iterable[Any]) -> tuple[TraceConfig, ...]:
+    """Return the trace configurations.
+
+    Raises:
+        ConfigurationError: one of them is none.
+    """
+    found = tuple(given)
+    if not all(isinstance(one, aiohttp.TraceConfig) for one in found):
+        raise ConfigurationError("trace_configs must hold aiohttp.TraceConfig objects")
+    return found
+
+
+def check_session(given: object) -> Session | None:
+    """Return the caller's session.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if given is None or isinstance(given, aiohttp.ClientSession):
+        return given
+    raise ConfigurationError(
+        f"session must be an aiohttp.ClientSession, not {type(given).__name__}"
+    )
+
+
+def check_ssl(given: object) -> Ssl:
+    """Return the TLS setting.
+
+    Raises:
+        ConfigurationError: it is none, or switches verification off.
+    """
+    if given is None or given is True:
+        return None
+    if isinstance(given, ssl_module.SSLContext | aiohttp.Fingerprint):
+        return given
+    raise ConfigurationError(
+        "ssl must be an ssl.SSLContext, or None for verification as usual; "
+        "for a private certificate load it into a context"
+    )

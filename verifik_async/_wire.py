@@ -1,0 +1,352 @@
+"""Request out, verdict in: pure functions of plain values, without a single await.
+
+The body is `{"os":...,"image":"` + base64 + `"}`: base64 never needs escaping, so
+the picture is spliced in while it is sent instead of passing through `json.dumps`.
+"""
+
+import datetime as dt
+import email.utils
+import json
+import re
+import urllib.parse
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from verifik_async._config import SearchOptions
+from verifik_async._convert import Decoder, ShapeFault, parse_json
+from verifik_async._sanitize import clean
+from verifik_async._types import Charge, Masked
+from verifik_async.errors import (
+    APIStatusError,
+    AuthenticationError,
+    FaceRejectedError,
+    InvalidRequestError,
+    MissingParameterError,
+    NotFoundError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RedirectError,
+    ResponseShapeError,
+    ResponseTooLargeError,
+    ServerError,
+    VerifikError,
+)
+from verifik_async.models import CallInfo, SearchResult
+
+SEARCH_PATH: Final = "/v2/face-recognition/search-active-user"
+BODY_END: Final = b'"}'
+
+# 502 and 504 come from a proxy: what stands behind it may have done the work.
+_MAYBE_CHARGED: Final = frozenset({502, 504})
+_REFUSALS: Final = frozenset({400, 409, 412, 422})
+
+# https://docs.verifik.co names the reasons; the engine behind it has its own words.
+_FACE_REASONS: Final = frozenset(
+    {
+        "no_face_detected",
+        "multiple_faces_detected",
+        "face_occluded",
+        "face_close_to_border",
+        "face_not_centered",
+        "face_too_far",
+        "face_too_close",
+        "face_rotation_too_large",
+        "poor_lighting",
+        "liveness_failed",
+        "liveness_error",
+    }
+)
+_ENGINE_WORDS: Final = {
+    "err_no_face_detected": "no_face_detected",
+    "err_multiple_faces_detected": "multiple_faces_detected",
+    "err_liveness_face_too_small": "face_too_far",
+    "err_liveness_face_close_to_border": "face_close_to_border",
+    "err_liveness_face_angle_too_large": "face_rotation_too_large",
+    "err_liveness_failed": "liveness_failed",
+    "liveness_check_failed": "liveness_failed",
+    "the image has more than one face": "multiple_faces_detected",
+    "image is invalid for checking liveness": "liveness_error",
+}
+_UNPAID: Final = re.compile(
+    r"payment_?\s?required|insufficient_?\s?(credit|balance|fund)"
+)
+_TOKEN: Final = re.compile(
+    r"(?:\d{3}:\s*)?(?P<token>[A-Za-z][\w.-]*)(?:@(?P<detail>.*)|\s*\((?P<note>.*)\))?",
+    re.DOTALL,
+)
+_STATUS_PREFIX: Final = re.compile(r"\d{3}:\s*")
+_PARAMETER: Final = re.compile(r'"([\w.\[\]-]+)"|(\w+) is required')
+_SECONDS: Final = re.compile(r"\d+(\.\d*)?", re.ASCII)
+_TITLE: Final = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+
+
+@attrs.frozen
+class Reply:
+    """An HTTP answer, read to its end.
+
+    Attributes:
+        status: HTTP status.
+        headers: Header fields; a case-insensitive mapping.
+        body: The body, inflated. Out of repr.
+        received_at: For a `Retry-After` that is a date.
+    """
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+    received_at: dt.datetime = attrs.field(
+        factory=lambda: dt.datetime.now(dt.UTC), kw_only=True
+    )
+
+
+def body_start(options: SearchOptions) -> bytes:
+    """Return the request's body up to where the picture's base64 begins."""
+    fields: dict[str, Any] = {
+        "os": options.os,
+        "min_score": None if options.min_score is None else float(options.min_score),
+        "search_mode": options.search_mode,
+    }
+    if options.collection_id is not None:
+        fields["collection_id"] = options.collection_id
+    if options.extra:
+        fields.update(options.extra)
+    # ASCII escapes keep even a lone surrogate valid JSON.
+    text = json.dumps(fields, separators=(",", ":"), allow_nan=False)
+    return f'{text[:-1]},"image":"'.encode("ascii")
+
+
+class Inflater:
+    """Undoes gzip, the one encoding asked for, within a limit of bytes."""
+
+    def __init__(self, encoding: str, limit: int) -> None:
+        gzip = encoding.strip().lower() in ("gzip", "x-gzip")
+        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16) if gzip else None
+        self._left = limit
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Return what `data` inflates to, or None once it is over the limit.
+
+        Damaged data ends the body where the damage begins.
+        """
+        if self._zlib is not None:
+            try:
+                data = self._zlib.decompress(data, self._left + 1)
+            except zlib.error:
+                return b""
+        self._left -= len(data)
+        return None if self._left < 0 else data
+
+
+def too_large(status: int, limit: int) -> ResponseTooLargeError:
+    """Return the error for an answer over the limit."""
+    return ResponseTooLargeError(
+        f"the answer is larger than max_response_bytes ({limit}): "
+        "raise it if answers may be that large",
+        status=status,
+        limit=limit,
+    )
+
+
+def interpret(
+    reply: Reply,
+    decoder: Decoder,
+    *,
+    call: CallInfo,
+    origin: str,
+    secret: Masked[str],
+) -> SearchResult | VerifikError:
+    """Return what an answer means; errors are returned, for the caller to judge.
+
+    Args:
+        reply: The answer.
+        decoder: Of the client.
+        call: What the search took, for its result.
+        origin: Scheme, host and port that were asked.
+        secret: The request's token, masked wherever the answer echoes it.
+    """
+    if 200 <= reply.status < 300:  # noqa: PLR2004
+        return _success(reply, decoder, call, secret)
+    if 300 <= reply.status < 400:  # noqa: PLR2004
+        return _redirect(reply, origin)
+    return _refusal(reply, secret)
+
+
+def _success(
+    reply: Reply, decoder: Decoder, call: CallInfo, secret: Masked[str]
+) -> SearchResult | ResponseShapeError:
+    found = decoder.decode(reply.body, call)
+    if not isinstance(found, ShapeFault):
+        return found
+    return ResponseShapeError(
+        f"expected {found.expected} @ {found.path}",
+        path=found.path,
+        status=reply.status,
+        request_id=_request_id(found.request_id, reply.headers, secret),
+    )
+
+
+def _redirect(reply: Reply, origin: str) -> RedirectError:
+    try:
+        parts = urllib.parse.urlsplit(reply.headers.get("Location", ""))
+        # Without user and path, which may hold secrets of whoever redirects.
+        host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        target = clean(host) if parts.netloc else None
+    except ValueError:
+        target = None
+    return RedirectError(
+        f"{reply.status} from {origin} to {target or 'itself or nowhere'}: redirects "
+        "are never followed, they would take token and face along; mend base_url",
+        status=reply.status,
+        origin=origin,
+        target=target,
+    )
+
+
+def _request_id(
+    found: object, headers: Mapping[str, str], secret: Masked[str]
+) -> str | None:
+    if not isinstance(found, str):
+        found = headers.get("X-Request-Id")
+    return clean(found, secret.reveal()) if found else None
+
+
+def parse_retry_after(text: str | None, now: dt.datetime) -> float | None:
+    """Return the seconds to wait; None for none, junk, zero, the past.
+
+    Args:
+        text: Seconds, with decimals too, or an HTTP date.
+        now: What a date is counted from, with a time zone.
+    """
+    if text is None:
+        return None
+    text = text.strip()
+    if _SECONDS.fullmatch(text):
+        seconds = float(text)
+    else:
+        try:
+            then = email.utils.parsedate_to_datetime(text)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+        if then.tzinfo is None:  # "-0000": it is UTC all the same
+            then = then.replace(tzinfo=dt.UTC)
+        seconds = (then - now).total_seconds()
+    return seconds if seconds > 0 else None
+
+
+@attrs.frozen
+class _Words:
+    """What an error body says, whichever of the known forms it has."""
+
+    message: str = ""
+    code: str | None = None
+    request_id: str | None = None
+
+
+def _words(reply: Reply) -> _Words:
+    try:
+        root = parse_json(reply.body)
+    except ValueError:
+        return _Words(message=_foreign(reply))
+    if not isinstance(root, dict):
+        return _Words()
+    data = root.get("data")
+    nested = data if isinstance(data, dict) else {}
+    detail = nested.get("detail", root.get("detail"))
+    first = detail[0] if isinstance(detail, list) and detail else None
+    spoken = (
+        root.get("message"),
+        root.get("error"),
+        root.get("validationError"),
+        nested.get("message"),
+        first.get("msg") if isinstance(first, dict) else detail,
+    )
+    codes = (root.get("code"), nested.get("code"))
+    return _Words(
+        message=next((text for text in spoken if isinstance(text, str) and text), ""),
+        code=next((text for text in codes if isinstance(text, str) and text), None),
+        request_id=root.get("id"),
+    )
+
+
+def _foreign(reply: Reply) -> str:
+    """Describe a body that is not the API's: a proxy's page, or damaged.
+
+    Its text stays out: it may be the half of an answer, with persons in it.
+    """
+    kind = reply.headers.get("Content-Type", "no content type").partition(";")[0]
+    text = reply.body[:4096].decode("utf-8", "replace")
+    title = _TITLE.search(text)
+    about = f" titled {title[1].strip()!r}" if title else ""
+    return f"not JSON but {kind}, {len(reply.body)} bytes{about}"
+
+
+def _refusal(reply: Reply, secret: Masked[str]) -> APIStatusError:
+    words = _words(reply)
+    message = clean(words.message, secret.reveal())
+    code = clean(words.code, secret.reveal()) if words.code else None
+    reason, detail = _reason(message)
+    facts: dict[str, Any] = {
+        "charge": (
+            Charge.MAYBE_CHARGED if reply.status in _MAYBE_CHARGED else Charge.ANSWERED
+        ),
+        "status": reply.status,
+        "code": code,
+        "reason": reason,
+        "detail": detail,
+        "request_id": _request_id(words.request_id, reply.headers, secret),
+        "retry_after": parse_retry_after(
+            reply.headers.get("Retry-After"), reply.received_at
+        ),
+    }
+    kind = _kind(reply.status, f"{code} {message}".lower())
+    if kind is InvalidRequestError:
+        if face := _face_reason(reason, detail, code, message):
+            return FaceRejectedError(message, **{**facts, "reason": face})
+        if (code or "").lower() == "missingparameter":
+            named = _PARAMETER.search(message)
+            parameter = named and (named[1] or named[2])
+            return MissingParameterError(message, parameter=parameter, **facts)
+    return kind(message, **facts)
+
+
+def _kind(status: int, text: str) -> type[APIStatusError]:
+    """Return the class for a status; the words only split what the status joins."""
+    if status == 402 or _UNPAID.search(text):  # noqa: PLR2004
+        return PaymentRequiredError
+    if status == 401 or (status == 403 and "expired" in text):  # noqa: PLR2004
+        return AuthenticationError
+    if status in _REFUSALS:
+        return InvalidRequestError
+    if status >= 500:  # noqa: PLR2004
+        return ServerError
+    plain = {403: PermissionDeniedError, 404: NotFoundError, 429: RateLimitedError}
+    return plain.get(status, APIStatusError)
+
+
+def _reason(message: str) -> tuple[str | None, str | None]:
+    """Split `NNN:token@detail`; (None, None) where the message is a sentence."""
+    found = _TOKEN.fullmatch(message)
+    if not found:
+        return None, None
+    detail = found["detail"] if found["detail"] is not None else found["note"]
+    return found["token"].lower(), detail
+
+
+def _face_reason(
+    reason: str | None, detail: str | None, code: str | None, message: str
+) -> str | None:
+    """Return why the picture was refused, or None if that was not the fault.
+
+    The API names the reason first; the engine's words may stand in any place.
+    """
+    plain = _STATUS_PREFIX.sub("", message, count=1)
+    for word in (reason, detail, code, plain):
+        word = (word or "").lower()  # noqa: PLW2901
+        word = _ENGINE_WORDS.get(word, word)  # noqa: PLW2901
+        if word in _FACE_REASONS:
+            return word
+    return None
