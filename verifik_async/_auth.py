@@ -34,8 +34,8 @@ def _strip(token: Token) -> Token:
     text = token.reveal()
     if not isinstance(text, str):
         return token
-    text = text.strip(" \t")
-    return Masked(text[7:].strip(" \t") if text[:7].lower() == "bearer " else text)
+    scheme, _, rest = text.strip(" \t").partition(" ")
+    return Masked((rest if scheme.lower() == "bearer" else text).strip(" \t"))
 
 
 def check_token(given: Masked[str], source: str) -> Token:

@@ -147,6 +147,7 @@ class _Core:
     def stats(self) -> ClientStats:
         """Return the counts over all loops."""
         with self._lock:
+            self._retire()
             states, retired = list(self._states.values()), self._retired
             return summarise(states, retired, self.settings.max_concurrency)
 
@@ -396,6 +397,8 @@ class VerifikClient:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_core"):  # a traceback of a failed __init__ asks too
+            return "<VerifikClient unmade>"
         stats = self._core.stats()
         state = "closed" if self._core.closed else "open"
         return (

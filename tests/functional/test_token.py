@@ -1,0 +1,118 @@
+"""The token over its life: asked once, renewed once, never in vain."""
+
+import asyncio
+import threading
+
+import pytest
+from support import OPTIONS, QUICK
+
+from verifik_async import AuthenticationError, Charge, VerifikClient
+from verifik_async.testing import Fault, MockVerifik
+
+
+def client_of(mock: MockVerifik, token: object) -> VerifikClient:
+    return VerifikClient(token, base_url=mock.url, defaults=OPTIONS, retry=QUICK)
+
+
+async def test_a_callable_is_asked_once(mock, image):
+    """Its answer is kept; a plain one runs in a thread, for it may block."""
+    threads: list[str] = []
+
+    def ask() -> str:
+        threads.append(threading.current_thread().name)
+        return "Bearer good"
+
+    mock.tokens = {"good"}
+    async with client_of(mock, ask) as client, asyncio.TaskGroup() as tasks:
+        for _ in range(10):
+            tasks.create_task(client.search_active_user(image))
+    assert len(threads) == 1
+    assert threads[0] != threading.main_thread().name
+
+
+@pytest.mark.parametrize("fault", ["401", "403 token_expired", "403 expired_token"])
+async def test_an_expired_token_is_renewed_once_for_all_who_wait(fault, mock, image):
+    """Twenty searches meet the expiry together: one renewal, none fails."""
+    asked: list[int] = []
+
+    async def ask() -> str:
+        asked.append(1)
+        await asyncio.sleep(0.05)
+        return f"token-{len(asked)}"
+
+    status, _, message = fault.partition(" ")
+    async with client_of(mock, ask) as client:
+        await client.search_active_user(image)
+        body = {"message": message or "Authentication required"}
+        mock.script(*[Fault.body(body, status=int(status))] * 20)
+        async with asyncio.TaskGroup() as tasks:
+            searches = [
+                tasks.create_task(client.search_active_user(image)) for _ in range(20)
+            ]
+        assert {search.result().call.attempts for search in searches} == {2}
+    assert len(asked) == 2
+    assert mock.hits == 1 + 20 + 20
+
+
+async def test_the_renewal_is_no_attempt_of_the_policy(mock, image):
+    """Four attempts stay four, the renewal apart."""
+    tokens = iter(["old", "new"])
+    mock.expired_tokens = {"old"}
+    async with client_of(mock, lambda: next(tokens)) as client:
+        mock.script(None, *[Fault.status(500)] * 3)
+        result = await client.search_active_user(image)
+    assert result.call.attempts == mock.hits == 5
+
+
+async def test_the_same_token_again_is_an_error_at_once(mock, image):
+    """Nothing is sent a second time with what was just refused."""
+    mock.tokens = {"other"}
+    async with client_of(mock, lambda: "same") as client:
+        with pytest.raises(AuthenticationError) as caught:
+            await client.search_active_user(image)
+    assert mock.hits == 1
+    assert caught.value.charge is Charge.ANSWERED
+
+
+async def test_a_second_refusal_ends_the_search(mock, image):
+    """A token service that hands out bad tokens is not asked for ever."""
+    count = iter(range(100))
+    mock.tokens = {"other"}
+    async with client_of(mock, lambda: f"bad-{next(count)}") as client:
+        with pytest.raises(AuthenticationError):
+            await client.search_active_user(image)
+    assert mock.hits == 2
+
+
+async def test_a_fixed_token_is_not_sent_again(mock, image):
+    """There is no other: 401 is final."""
+    mock.tokens = {"other"}
+    async with client_of(mock, "mine") as client:
+        with pytest.raises(AuthenticationError):
+            await client.search_active_user(image)
+        assert mock.hits == 1
+
+
+async def test_a_broken_callable_surfaces_as_itself(mock, image):
+    """The caller's bug is the caller's exception; nothing was sent."""
+
+    def ask() -> str:
+        raise LookupError("no vault")
+
+    async with client_of(mock, ask) as client:
+        with pytest.raises(LookupError, match="no vault"):
+            await client.search_active_user(image)
+    assert mock.hits == 0
+
+
+async def test_a_callable_that_hangs_is_bounded_by_the_deadline(mock, image):
+    """The deadline is for the whole call, the token included."""
+
+    async def ask() -> str:
+        await asyncio.sleep(60)
+        return "late"
+
+    async with client_of(mock, ask) as client:
+        with pytest.raises(TimeoutError):
+            await client.search_active_user(image, deadline=0.2)
+    assert mock.hits == 0
