@@ -186,7 +186,8 @@ class Search:
         gate, began = self._state.gate, self._now()
         pause = gate.pause_left()
         try:
-            granted = await self._within(gate.enter(self._patience))
+            again = self._attempts + self._throttled > 0
+            granted = await self._within(gate.enter(self._patience, again=again))
         finally:
             took = self._now() - began
             self._waited += min(took, pause)
@@ -368,7 +369,7 @@ class Search:
         if asked is not None:
             gate.pause(asked, asked=True)
             if not self._patience.outlasts(self._now(), self._now() + asked):
-                raise self._failed(error)
+                raise self._failed(_retry.as_rate_limited(error))
         elif gate.throttled(sent_at):
             gate.pause(_retry.throttle_delay(retry, gate.throttles_in_a_row))
         if self._state.limiter is not None:

@@ -31,6 +31,9 @@ from verifik_async.models import Attempt, ClientStats, ImageInput, Probe, Search
 
 OnAttempt: TypeAlias = Callable[[Attempt], object]
 
+_TIMEOUTS = Timeouts()
+_RETRY = RetryPolicy()
+
 
 @attrs.frozen(kw_only=True)
 class _Settings:
@@ -198,8 +201,8 @@ class VerifikClient:
         max_concurrency: int = 32,
         max_waiting: int | None = None,
         rate_limit: RateLimit | Limiter | None = None,
-        timeouts: Timeouts | None = None,
-        retry: RetryPolicy | None = None,
+        timeouts: Timeouts = _TIMEOUTS,
+        retry: RetryPolicy = _RETRY,
         max_response_bytes: int = 8 * 1024 * 1024,
         max_image_bytes: int = 20 * 1024 * 1024,
         session: _transport.Session | None = None,
@@ -213,7 +216,9 @@ class VerifikClient:
         held = Masked(token)
         del token  # no traceback with locals shall find it in this frame
         self._tokens = TokenSource(held)
-        self._defaults = _instance("defaults", defaults, SearchOptions)
+        self._defaults = _instance(
+            "defaults", SearchOptions() if defaults is None else defaults, SearchOptions
+        )
         self._timeouts = _instance("timeouts", timeouts, Timeouts)
         self._retry = _instance("retry", retry, RetryPolicy)
         self._is_view = False
@@ -408,9 +413,7 @@ class VerifikClient:
 
 
 def _instance(name: str, value: Any, kind: Any) -> Any:
-    """Return a settings object, made with its defaults if None."""
-    if value is None:
-        return kind()
+    """Return a settings object, checked to be one."""
     if not isinstance(value, kind):
         raise ConfigurationError(
             f"{name} must be {kind.__name__}(...), not {type(value).__name__}"

@@ -72,8 +72,12 @@ class Gate:
             return True
         return False
 
-    async def enter(self, patience: Patience) -> bool:
+    async def enter(self, patience: Patience, *, again: bool = False) -> bool:
         """Wait for a slot; False if the service wants more quiet than `patience`.
+
+        Args:
+            patience: How long the search may wait for the service.
+            again: Whether it was on the wire before: then no queue is too full.
 
         Raises:
             QueueFullError: the queue is full.
@@ -82,7 +86,8 @@ class Gate:
             return True
         if not patience.outlasts(self._loop.time(), self._asked_until):
             return False
-        if self._max_waiting is not None and self.waiting >= self._max_waiting:
+        full = self._max_waiting is not None and self.waiting >= self._max_waiting
+        if full and not again:
             raise QueueFullError(
                 f"{self.waiting} searches wait already, as many as max_waiting "
                 "allows: try again later or raise it"

@@ -58,6 +58,14 @@ def is_throttle(error: VerifikError) -> bool:
     )
 
 
+def as_rate_limited(error: VerifikError) -> VerifikError:
+    """Return the error for a throttle that can't be waited out, of a 503 as well."""
+    if not isinstance(error, ServerError):
+        return error
+    facts = {name: value for name, value in vars(error).items() if name != "message"}
+    return RateLimitedError(error.message, **facts)
+
+
 def judge(
     error: VerifikError,
     policy: RetryPolicy,

@@ -44,6 +44,7 @@ _NEVER_ARRIVED: Final = (
     aiohttp.ClientConnectorCertificateError,
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,
+    aiohttp.ServerFingerprintMismatch,
 )
 
 
@@ -177,11 +178,13 @@ class Pool:
         Raises:
             ConfigurationError: the caller's session was closed.
         """
-        if self._session is None:
-            self._session = self._make_session()
-            self._guard = _closed_with_its_loop(self._session)
+        session = self._session
+        ended = session is not None and session.closed and self._guard is not None
+        if session is None or ended:
+            self._session = session = self._make_session()
+            self._guard = _closed_with_its_loop(session)
             await anext(self._guard)
-        if self._session.closed:
+        if session.closed:
             raise ConfigurationError("session is closed: pass one that is open")
 
     async def close(self) -> None:

@@ -252,6 +252,26 @@ async def test_a_pause_too_long_ends_the_call_and_those_that_follow(mock, image)
     assert mock.hits == 1
 
 
+async def test_a_503_that_asks_for_too_long_a_pause_is_a_rate_limit(mock, image):
+    """Whoever catches `RateLimitedError` to come back later catches both."""
+    async with client_of(mock.url) as client:
+        mock.script(Fault.status(503, retry_after="86400"))
+        with pytest.raises(errors.RateLimitedError) as caught:
+            await client.search_active_user(image)
+    assert (caught.value.status, caught.value.retry_after) == (503, 86400)
+    assert caught.value.charge is Charge.ANSWERED
+
+
+async def test_a_throttled_search_finds_its_place_in_a_full_queue(mock, image):
+    """`max_waiting` sheds new searches, not those that were on the wire already."""
+    async with client_of(mock.url, max_concurrency=2, max_waiting=0) as client:
+        mock.script(*[Fault.status(429, retry_after="0.1")] * 2)
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(2):
+                tasks.create_task(client.search_active_user(image))
+    assert client.stats().answered == 2
+
+
 async def test_a_pause_longer_than_the_deadline_ends_at_once(mock, image):
     """Waiting for what can't be reached is no service to anybody."""
     async with client_of(mock.url) as client:

@@ -100,6 +100,8 @@ def caught(error: VerifikError) -> None:
             assert_type(error.path, str)
         case errors.TransportError():
             assert_type(error.errno, int | None)
+        case _:
+            assert_type(error, VerifikError)
 
 
 async def stand_in() -> None:

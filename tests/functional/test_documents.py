@@ -1,0 +1,55 @@
+"""Every Python block of the documents runs, in a process of its own."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from verifik_async.testing import MockProcess
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+
+
+def blocks() -> Iterator[object]:
+    """Yield the Python blocks with the page and the number of each."""
+    for page in PAGES:
+        found = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+        for number, block in enumerate(found, 1):
+            yield pytest.param(block, id=f"{page.name}-{number}")
+
+
+@pytest.mark.parametrize("block", blocks())
+async def test_python_blocks(block, tmp_path, image):
+    """A block runs as it stands, with a stand-in where it asks for the service."""
+    (tmp_path / "face.jpg").write_bytes(image)
+    async with MockProcess() as mock:
+        run = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", block],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                "VERIFIK_BASE_URL": mock.url,
+                "VERIFIK_TOKEN": "any",
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_the_first_screen_of_the_readme():
+    """A sentence, lines that run, two commands and three facts come first."""
+    text = (ROOT / "README.md").read_text()
+    screen = text[: text.index("\n## ")]
+    assert len(screen.splitlines()) <= 50
+    assert screen.count("```python") == 1
+    assert len(re.findall(r"^python -m pip install", screen, re.M)) == 2
+    assert len(re.findall(r"^- .*\d", screen, re.M)) == 3
