@@ -154,7 +154,7 @@ class Search:
             scope.reschedule(self._now())
 
     def _out_of_time(self) -> VerifikError:
-        if self._deadline is None or self._now() < self._deadline:
+        if self._state.cut_off:
             return self._failed(closed_error())
         last = f", last status {self._last_status}" if self._last_status else ""
         return self._failed(
@@ -173,11 +173,14 @@ class Search:
                 await self._queue()
             if limiter is None:
                 return
+            began = self._now()
             try:
                 await self._within(limiter.acquire())
             except BaseException:
                 gate.leave()
                 raise
+            finally:
+                self._queued += self._now() - began
             if not gate.paused:  # a throttle may have come while it waited
                 return
             gate.leave()
@@ -253,12 +256,11 @@ class Search:
                 raise
         finally:
             self._state.scopes.discard(scope)
-        return self._timed_out()
+        return self._timed_out(whole_call=until == self._deadline)
 
-    def _timed_out(self) -> VerifikError:
+    def _timed_out(self, *, whole_call: bool) -> VerifikError:
         charge = Charge.NOT_SENT if self._payload is None else self._payload.abandon()
-        over = self._deadline is not None and self._now() >= self._deadline
-        if over or self._state.cut_off:
+        if whole_call or self._state.cut_off:
             self._charge = self._charge.worst(charge)
             return self._out_of_time()
         origin = self._plan.origin

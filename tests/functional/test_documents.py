@@ -23,7 +23,7 @@ def blocks() -> Iterator[object]:
             yield pytest.param(block, id=f"{page.name}-{number}")
 
 
-@pytest.mark.parametrize("block", blocks())
+@pytest.mark.parametrize("block", [*blocks()])
 async def test_python_blocks(block, tmp_path, image):
     """A block runs as it stands, with a stand-in where it asks for the service."""
     (tmp_path / "face.jpg").write_bytes(image)

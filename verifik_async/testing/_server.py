@@ -1,0 +1,222 @@
+"""The stand-in server."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from ._answers import DataShape
+from ._chance import Latency
+from ._faults import Fault
+from ._gallery import Person
+from ._records import RecordedRequest
+from ._service import Service
+
+_HOST = "127.0.0.1"
+_BACKLOG = 1024
+_EXIT_GRACE = 0.2
+
+
+class MockVerifik(Service):
+    """A local server that speaks the documented search API.
+
+    It listens on loopback while its `async with` block runs, once per object. It is no
+    face recogniser: a picture matches when it equals an enrolled one.
+
+    Attributes:
+        tokens: The tokens that are good; None when any is. May be changed at any time,
+            like the other attributes, latency and faults.
+        expired_tokens: Tokens that get 403 token_expired.
+        retry_after: The header of throttles: text, verbatim, or seconds; None for none.
+        data_shape: "array" as documented, or "object" as the vendor's front ends read.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        tokens: Iterable[str] | None = None,
+        expired_tokens: Iterable[str] = (),
+        collections: Iterable[str] = (),
+        data_shape: DataShape = "array",
+        latency: Latency = 0.0,
+        rate: float | None = None,
+        burst: float | None = None,
+        retry_after: str | float | None = "1",
+        faults: Mapping[Fault, float] | None = None,
+        seed: int = 0,
+        max_recorded: int = 10_000,
+    ) -> None:
+        """Set a stand-in up; nothing is opened yet.
+
+        Args:
+            port: Where to listen; 0 for a free port.
+            tokens: The tokens that are good; None when any is.
+            expired_tokens: Tokens that get 403 token_expired.
+            collections: Codes of collections that exist before anyone is enrolled.
+            data_shape: "array" or "object".
+            latency: Seconds that a search takes, or the lowest and the highest.
+                Throttles and faults that replace the answer come at once.
+            rate: Requests a second that are let through; None for no limit. Faults
+                that replace the answer take nothing of it.
+            burst: Requests that are let through at once; None for a second's worth.
+            retry_after: The header of throttles: text, verbatim, or seconds, or None.
+            faults: Probability by fault, for requests that the script leaves alone.
+            seed: Start of every random decision: ids, latencies, faults.
+            max_recorded: How many requests are remembered, the newest; 0 for none.
+
+        Raises:
+            ValueError: A setting is out of its range.
+        """
+        super().__init__(
+            tokens=tokens,
+            expired_tokens=expired_tokens,
+            collections=collections,
+            data_shape=data_shape,
+            latency=latency,
+            rate=rate,
+            burst=burst,
+            retry_after=retry_after,
+            faults=faults or {},
+            seed=seed,
+            max_recorded=max_recorded,
+        )
+        self._port = port
+        self._listener: asyncio.Server | None = None
+        self._web: web.Server | None = None
+        self._url: str | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._url is not None:
+            raise RuntimeError("a MockVerifik can be entered only once")
+        server = web.Server(self._handle, handler_cancellation=True, access_log=None)
+
+        def accept() -> asyncio.Protocol:
+            self._connections += 1
+            return server()
+
+        self._web = server
+        self._listener = await asyncio.get_running_loop().create_server(
+            accept, _HOST, self._port, backlog=_BACKLOG
+        )
+        port = self._listener.sockets[0].getsockname()[1]
+        self._url = f"http://{_HOST}:{port}"
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._listener is None or self._web is None:
+            return
+        self._listener.close()
+        # Closing would wait for clients to take what was written.
+        for transport in list(self._transports):
+            transport.abort()
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_EXIT_GRACE)
+        await self._web.shutdown(_EXIT_GRACE)
+        # The last callbacks of closed transports run in the next turn.
+        await asyncio.sleep(0)
+
+    def __repr__(self) -> str:
+        return f"<MockVerifik {self._url or 'not started'} hits={self._hits}>"
+
+    @property
+    def url(self) -> str:
+        """Base URL of the server, without a slash at its end.
+
+        Raises:
+            RuntimeError: The server was not started.
+        """
+        if self._url is None:
+            raise RuntimeError("MockVerifik is not started: use `async with`")
+        return self._url
+
+    @property
+    def hits(self) -> int:
+        """Requests that came in, on any path, those with faults included."""
+        return self._hits
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that came in and are not answered yet."""
+        return len(self._tasks)
+
+    @property
+    def max_in_flight(self) -> int:
+        """The most requests that were in flight at once."""
+        return self._max_in_flight
+
+    @property
+    def connections(self) -> int:
+        """Connections accepted."""
+        return self._connections
+
+    @property
+    def requests(self) -> tuple[RecordedRequest, ...]:
+        """The newest requests, in the order in which they came in."""
+        return tuple(self._log or ())
+
+    @property
+    def latency(self) -> Latency:
+        """Seconds that a search takes, or the lowest and the highest."""
+        return self._chance.latency
+
+    @latency.setter
+    def latency(self, latency: Latency) -> None:
+        self._chance.latency = latency
+
+    @property
+    def faults(self) -> Mapping[Fault, float]:
+        """Probability by fault; set anew as a whole."""
+        return self._chance.faults
+
+    @faults.setter
+    def faults(self, faults: Mapping[Fault, float]) -> None:
+        self._chance.faults = faults
+
+    def script(self, *faults: Fault | None) -> None:
+        """Queue what the next requests get, one each; None is a normal answer."""
+        self._chance.script(*faults)
+
+    def enroll(
+        self,
+        person_id: str,
+        image: bytes,
+        *,
+        name: str | None = None,
+        collection_id: str | None = None,
+        gender: str | None = None,
+        date_of_birth: str | None = None,
+        nationality: str | None = None,
+    ) -> None:
+        """Let searches for this picture find this person.
+
+        Enrolling a person again adds a picture, and the collection.
+
+        Args:
+            person_id: The id of the person.
+            image: The encoded picture; only a digest is kept.
+            name: Shown in the "object" shape, like the other personal fields.
+            collection_id: The code of a collection, which exists from now on.
+            gender: "M" or "F".
+            date_of_birth: As "YYYY-MM-DD".
+            nationality: A country.
+        """
+        person = Person(
+            id=person_id,
+            name=name,
+            gender=gender,
+            date_of_birth=date_of_birth,
+            nationality=nationality,
+            collections=() if collection_id is None else (collection_id,),
+        )
+        self._gallery.add(person, image)
