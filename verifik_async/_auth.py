@@ -15,7 +15,7 @@ from verifik_async.errors import ConfigurationError
 TokenInput: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 Token: TypeAlias = Masked[str]
 
-_PRINTABLE = range(0x21, 0x7F)
+_PRINTABLE = range(0x20, 0x7F)
 
 
 def _problem(token: Token) -> str | None:
@@ -26,7 +26,7 @@ def _problem(token: Token) -> str | None:
     if not text:
         return "is empty"
     if any(ord(char) not in _PRINTABLE for char in text):
-        return "holds white space, line breaks or characters that are not ASCII"
+        return "holds line breaks, control characters or others than ASCII"
     return None
 
 

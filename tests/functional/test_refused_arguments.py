@@ -115,7 +115,7 @@ async def test_a_file_that_is_too_large_or_empty(tmp_path, mock):
 SETTINGS = [
     ({"token": ""}, "token is empty"),
     ({"token": "Bearer "}, "token is empty"),
-    ({"token": "a\r\nX: y"}, "token holds white space"),
+    ({"token": "a\r\nX: y"}, "token holds line breaks"),
     ({"token": "añb"}, "token holds"),
     ({"token": 5}, "token must be text"),
     ({"base_url": ""}, "base_url"),

@@ -1,0 +1,118 @@
+"""What is run before anything lands; `nox -l` lists it, `nox -s lint` runs a part.
+
+The test sessions install the wheel and run outside of the checkout: the package's
+folder is out of sight, so what is tested is what users get.
+"""
+
+import pathlib
+import re
+import shutil
+import tomllib
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "wheel", "tests", "lowest", "plain"]
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_existing_virtualenvs = False
+
+OLDEST = "3.11"
+PYTHONS = [OLDEST, "3.12", "3.13", "3.14"]
+ROOT = pathlib.Path(__file__).parent
+# The limit that keeps what a stranger downloads small.
+WHEEL_BYTES = 120_000
+
+
+def build_wheel(session: nox.Session) -> pathlib.Path:
+    """Build the wheel and return its path."""
+    folder = pathlib.Path(session.create_tmp()) / "wheel"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run(
+        *("python", "-m", "pip", "wheel", "--quiet", "--no-deps"),
+        *("--wheel-dir", str(folder), str(ROOT)),
+    )
+    return next(folder.glob("*.whl"))
+
+
+def install(session: nox.Session, *constraints: str) -> None:
+    """Install the wheel with all that the tests need."""
+    wheel = build_wheel(session).as_uri()
+    session.install(f"verifik-async[test] @ {wheel}", *constraints)
+
+
+def run_tests(session: nox.Session) -> None:
+    """Run the tests where the checkout is not to be seen."""
+    outside = pathlib.Path(session.create_tmp()) / "outside"
+    shutil.rmtree(outside, ignore_errors=True)
+    outside.mkdir()
+    for name in ("tests", "benchmarks"):
+        shutil.copytree(ROOT / name, outside / name)
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, outside)
+    with session.chdir(outside):
+        session.run("python", "-m", "pytest", "-q", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests against the wheel, with the newest dependencies."""
+    install(session)
+    run_tests(session)
+
+
+@nox.session(python=OLDEST)
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest dependencies that the project claims to support."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    constraints = pathlib.Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text(
+        "\n".join(
+            re.sub(r"(\[.*?\])?>=", "==", requirement)
+            for requirement in (
+                *project["dependencies"],
+                *extras["speed"],
+                *extras["cli"],
+            )
+        )
+    )
+    install(session, "-c", str(constraints))
+    run_tests(session)
+
+
+@nox.session(python=OLDEST)
+def plain(session: nox.Session) -> None:
+    """Run the tests without the extra `speed`, and with the fork of backoff."""
+    install(session)
+    # Both distributions own the same folder: never one over the other.
+    session.run(
+        *("python", "-m", "pip", "uninstall", "--quiet", "-y"),
+        *("pybase64", "orjson", "backoff"),
+    )
+    session.install("python-backoff")
+    run_tests(session)
+
+
+@nox.session(python=OLDEST)
+def lint(session: nox.Session) -> None:
+    """Check style, format and types."""
+    session.install(".[test,lint,bench]", "nox")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(python=OLDEST)
+def wheel(session: nox.Session) -> None:
+    """Check the size of the wheel."""
+    size = build_wheel(session).stat().st_size
+    session.log(f"{size} bytes of at most {WHEEL_BYTES}")
+    if size > WHEEL_BYTES:
+        session.error("the wheel is too large")
+
+
+@nox.session(python=OLDEST)
+def bench(session: nox.Session) -> None:
+    """Print the figures of the client beside its rivals (not part of the checks)."""
+    session.install(".[bench]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
