@@ -10,6 +10,7 @@ from verifik_async._config import (
     SearchOptions,
     Timeouts,
 )
+from verifik_async._journal import read_journal
 from verifik_async._version import __version__ as __version__
 from verifik_async.errors import (
     APIStatusError,
@@ -107,6 +108,7 @@ __all__ = [
     "TransportError",
     "VerifikClient",
     "VerifikError",
+    "read_journal",
 ]
 
 # A library says nothing unless it is asked to.

@@ -20,6 +20,7 @@ LEVELS = {
     "_images": 3,
     "_convert": 3,
     "_auth": 3,
+    "_journal": 3,
     "_gate": 4,
     "_retry": 4,
     "_wire": 4,
@@ -41,7 +42,16 @@ GATES = {
     "pybase64": {"_images"},
 }
 # Modules whose functions decide and never wait.
-PURE = ["_wire", "_convert", "_retry", "_sanitize", "_config", "errors", "models"]
+PURE = [
+    "_wire",
+    "_journal",
+    "_convert",
+    "_retry",
+    "_sanitize",
+    "_config",
+    "errors",
+    "models",
+]
 
 
 def imported(path: pathlib.Path) -> set[str]:

@@ -26,6 +26,7 @@ CONTRACT = {
     "Probe",
     "Outcome",
     "BatchSummary",
+    "read_journal",
 }
 MORE = {"Attempt", "ClientStats", "Collection", "Limiter", "Thumbnail"}
 
