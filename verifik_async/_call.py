@@ -41,7 +41,7 @@ _logger = logging.getLogger("verifik_async")
 _DROP_WINDOW = 1.0
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Plan:
     """Everything that one search needs to know.
 
@@ -317,11 +317,11 @@ class Search:
             request_bytes=payload.byte_count,
             response_bytes=0 if reply is None else len(reply.body),
         )
-        resent = self._attempts > 1 and not attempt.throttled
-        self._state.counters.count(attempt, resent=resent)
+        self._state.counters.count(attempt, resent=self._attempts > 1)
         if reply is not None and not attempt.throttled:
             self._state.gate.answered()
-        _log(attempt)
+        if _logger.isEnabledFor(logging.DEBUG):
+            _log(attempt)
         if self._plan.on_attempt is not None:
             _tell(self._plan.on_attempt, attempt)
 

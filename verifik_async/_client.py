@@ -78,6 +78,13 @@ class _Core:
             )
         return self._origin
 
+    def state_at_hand(self) -> LoopState | None:
+        """Return what belongs to the running loop, if that is open already."""
+        state = self._states.get(asyncio.get_running_loop())
+        if state is None or self.closed or not state.pool.is_open:
+            return None
+        return state
+
     async def state(self) -> LoopState:
         """Return what belongs to the running loop, opened.
 
@@ -221,6 +228,7 @@ class VerifikClient:
         )
         self._timeouts = _instance("timeouts", timeouts, Timeouts)
         self._retry = _instance("retry", retry, RetryPolicy)
+        self._default_start: bytes | None = None
         self._is_view = False
         if base_url is not None:
             _config.check_base_url(base_url, allow_insecure_http=allow_insecure_http)
@@ -320,7 +328,7 @@ class VerifikClient:
         core = self._core
         plan = Plan(
             source=image_source(Masked(probe.image), core.settings.max_image_bytes),
-            start=_wire.body_start(options),
+            start=self._body_start(options),
             timeouts=times,
             retry=_instance("retry", retry or self._retry, RetryPolicy),
             tokens=self._tokens,
@@ -328,7 +336,7 @@ class VerifikClient:
             origin=core.origin,
             on_attempt=core.settings.on_attempt,
         )
-        return await Search(plan, await core.state()).run()
+        return await Search(plan, core.state_at_hand() or await core.state()).run()
 
     def with_options(
         self,
@@ -369,10 +377,19 @@ class VerifikClient:
             self._tokens = TokenSource(token)
         if defaults is not None:
             self._defaults = _instance("defaults", defaults, SearchOptions)
+            self._default_start = None
         if timeouts is not None:
             self._timeouts = _instance("timeouts", timeouts, Timeouts)
         if retry is not None:
             self._retry = _instance("retry", retry, RetryPolicy)
+
+    def _body_start(self, options: SearchOptions) -> bytes:
+        """Return the body up to the picture; made once for the defaults."""
+        if options is not self._defaults:
+            return _wire.body_start(options)
+        if self._default_start is None:
+            self._default_start = _wire.body_start(options)
+        return self._default_start
 
     def stats(self) -> ClientStats:
         """Return a snapshot of the counts over all event loops."""

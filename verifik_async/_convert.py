@@ -6,11 +6,13 @@ is wrong comes back as a `ShapeFault`, a path without a value, instead of an
 exception, whose traceback would show the personal data.
 """
 
+import contextlib
 import datetime as dt
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
 from cattrs import Converter
@@ -29,17 +31,10 @@ from verifik_async.models import (
 
 try:
     import orjson
-
-    _loads: Callable[[bytes], Any] = orjson.loads
 except ImportError:
+    orjson = None  # type: ignore[assignment]  # the extra `speed` is not installed
 
-    def _no_constant(name: str) -> NoReturn:
-        raise ValueError(name)
-
-    def _loads(body: bytes) -> Any:
-        # NaN and Infinity are no JSON, and UTF-8 is the only encoding of it.
-        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
-
+T = TypeVar("T")
 
 _PERCENT: Final = 100.0
 _MONTHS: Final = (
@@ -58,7 +53,8 @@ _MONTHS: Final = (
 )
 # "January 16, 2024 3:44 PM": English whatever the locale, so no strptime.
 _ENGLISH: Final = re.compile(
-    r"([A-Za-z]+) (\d{1,2}), (\d{4}),? (?:at )?(\d{1,2}):(\d{2})(?::(\d{2}))? ?([AP]M)",
+    r"([A-Za-z]+) (\d{1,2}), (\d{4}),? (?:at )?"
+    r"(0?[1-9]|1[0-2]):(\d{2})(?::(\d{2}))? ?([AP]M)",
     re.IGNORECASE,
 )
 _NUMERIC: Final = re.compile(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", re.ASCII)
@@ -88,14 +84,25 @@ class _WrongError(ValueError):
         self.path = path
 
 
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
 def parse_json(body: bytes) -> Any:
     """Return the JSON of a body.
 
     Raises:
         ValueError: it is no JSON, or JSON too deep or with numbers too long.
     """
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    if orjson is not None:
+        # What it refuses (a lone surrogate, 1e999) may still be an answer that was
+        # paid for: whether it is installed must not decide that.
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(body)
     try:
-        return _loads(body.removeprefix(b"\xef\xbb\xbf"))
+        # NaN and Infinity are no JSON, and UTF-8 is the only encoding of it.
+        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("too deep") from None
 
@@ -121,10 +128,10 @@ class Decoder:
     def _result(self, raw: Any, converter: Converter, call: CallInfo) -> SearchResult:
         persons, path, liveness = _locate(raw)
         return SearchResult(
-            id=_part(converter, raw, "id", _Id),
+            id=_part(raw, "id", _id),
             matches=_best_first(_at(converter, persons, path, tuple[Match, ...])),
-            signature=_part(converter, raw, "signature", Signature),
-            liveness=_at(converter, liveness, "$.data.liveness", Liveness | None),
+            signature=_part(raw, "signature", _signature),
+            liveness=_at(converter, liveness, "$.data.liveness", Liveness),
             raw=raw,
             call=call,
         )
@@ -197,6 +204,8 @@ def _liveness_part(data: dict[str, Any]) -> dict[str, Any] | None:
 
 def _at(converter: Converter, value: Any, path: str, kind: Any) -> Any:
     """Structure `value`; the detailed converter's complaint gets its full path."""
+    if not value:  # nobody found, no liveness: the commonest answer costs nothing
+        return () if value is not None else None
     try:
         return converter.structure(value, kind)
     except Exception as error:
@@ -208,9 +217,16 @@ def _at(converter: Converter, value: Any, path: str, kind: Any) -> Any:
     raise _WrongError(expected, where)
 
 
-def _part(converter: Converter, raw: dict[str, Any], name: str, kind: type) -> Any:
+def _part(raw: dict[str, Any], name: str, hook: Callable[[Any], T]) -> T | None:
+    """Convert one part of the envelope; what is wrong gets its path."""
     value = raw.get(name)
-    return None if value is None else _at(converter, value, f"$.{name}", kind)
+    if value is None:
+        return None
+    try:
+        return hook(value)
+    except _WrongError as wrong:
+        expected = wrong.expected
+    raise _WrongError(expected, f"$.{name}")
 
 
 def _expected(error: BaseException, _: type | None) -> str:
@@ -230,13 +246,8 @@ def _best_first(matches: tuple[Match, ...]) -> tuple[Match, ...]:
     )
 
 
-class _Id(str):
-    """Marks the type of an id, which comes in several wrappings."""
-
-    __slots__ = ()
-
-
 def _id(value: Any, _: Any = None) -> str:
+    """Return an id, wrapped as `{"$oid": ...}` or not."""
     if type(value) is dict:
         value = value.get("$oid")
     if type(value) is not str:
@@ -287,6 +298,7 @@ def _date(value: Any, _: Any = None) -> dt.date | None:
         return None
 
 
+@functools.lru_cache(maxsize=64)  # answers of one minute bear the same text
 def parse_date_time(text: str) -> dt.datetime | None:
     """Return the API's date text as a datetime without zone, None if it is none."""
     if not (found := _ENGLISH.fullmatch(text.strip())):
@@ -347,7 +359,8 @@ def _flat_match(value: Any) -> Mapping[str, Any]:
 def _flat_record(value: Any) -> Mapping[str, Any]:
     if type(value) is not dict:
         raise _WrongError("an object")
-    return value if "id" in value else {**value, "id": value.get("_id")}
+    known = value.get("id") is not None
+    return value if known else {**value, "id": value.get("_id")}
 
 
 def _liveness(value: Liveness) -> Liveness:
@@ -381,9 +394,7 @@ def _build_converter(*, detailed: bool) -> Converter:
     made = Converter(detailed_validation=detailed)
     for kind, hook in ((str, _text), (bool, _flag), (int, _whole), (float, _score)):
         made.register_structure_hook(kind, hook)
-    made.register_structure_hook(_Id, _id)
     made.register_structure_hook(dt.date, _date)
-    made.register_structure_hook(Signature, _signature)
     an_id = override(struct_hook=_optional(_id))
     for record in (Thumbnail, Collection):
         _register(made, record, _flat_record, id=an_id)

@@ -5,15 +5,13 @@ Decisions are made in functions without await; a search waits in one place.
 
 import asyncio
 from collections import OrderedDict
-
-import attrs
+from typing import NamedTuple
 
 from verifik_async._config import Limiter, RateLimit
 from verifik_async.errors import QueueFullError
 
 
-@attrs.frozen
-class Patience:
+class Patience(NamedTuple):
     """How long one search would wait out a pause that the service asked for.
 
     Attributes:

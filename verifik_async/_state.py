@@ -34,10 +34,10 @@ class Counters:
             self.throttled += 1
         else:
             self.attempts += 1
-        self.resent += resent
+            self.resent += resent
         self.bytes_sent += attempt.request_bytes
         self.bytes_received += attempt.response_bytes
-        if attempt.status is not None and attempt.error is None:
+        if attempt.error is None and attempt.status is not None:
             self.latencies.append(attempt.elapsed_s)
 
     def add(self, other: "Counters") -> None:

@@ -172,6 +172,11 @@ class Pool:
         self._headers: tuple[Token, _Headers] | None = None
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session that can be used."""
+        return self._session is not None and not self._session.closed
+
     async def open(self) -> None:
         """Open the session.
 
@@ -274,17 +279,19 @@ class Pool:
     def _headers_for(self, token: Token) -> _Headers:
         """Return the headers; made once per token."""
         if self._headers is None or self._headers[0] is not token:
-            headers = _Headers(
-                {
-                    "Authorization": f"Bearer {token.reveal()}",
-                    "Accept": "application/json",
-                    "Accept-Encoding": "gzip",
-                    "Content-Type": "application/json",
-                    "User-Agent": self._settings.user_agent,
-                }
-            )
+            headers = _Headers({"Authorization": f"Bearer {token.reveal()}"})
+            if self._guard is None:  # the caller's session has headers of its own
+                headers.update(self._fixed_headers())
             self._headers = (token, headers)
         return self._headers[1]
+
+    def _fixed_headers(self) -> dict[str, str]:
+        return {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "Content-Type": "application/json",
+            "User-Agent": self._settings.user_agent,
+        }
 
     def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
         """Return the phases that aiohttp watches; the attempt has a timer of ours."""
@@ -304,6 +311,7 @@ class Pool:
                 limit=settings.limit, ssl=True if settings.ssl is None else settings.ssl
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._fixed_headers(),
             trace_configs=list(settings.trace_configs),
         )
 

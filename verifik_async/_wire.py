@@ -71,6 +71,8 @@ _ENGINE_WORDS: Final = {
     "the image has more than one face": "multiple_faces_detected",
     "image is invalid for checking liveness": "liveness_error",
 }
+# ASCII escapes keep even a lone surrogate valid JSON.
+_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _UNPAID: Final = re.compile(
     r"payment_?\s?required|insufficient_?\s?(credit|balance|fund)"
 )
@@ -92,15 +94,11 @@ class Reply:
         status: HTTP status.
         headers: Header fields; a case-insensitive mapping.
         body: The body, inflated. Out of repr.
-        received_at: For a `Retry-After` that is a date.
     """
 
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
-    received_at: dt.datetime = attrs.field(
-        factory=lambda: dt.datetime.now(dt.UTC), kw_only=True
-    )
 
 
 def body_start(options: SearchOptions) -> bytes:
@@ -114,9 +112,7 @@ def body_start(options: SearchOptions) -> bytes:
         fields["collection_id"] = options.collection_id
     if options.extra:
         fields.update(options.extra)
-    # ASCII escapes keep even a lone surrogate valid JSON.
-    text = json.dumps(fields, separators=(",", ":"), allow_nan=False)
-    return f'{text[:-1]},"image":"'.encode("ascii")
+    return f'{_encode(fields)[:-1]},"image":"'.encode("ascii")
 
 
 class Inflater:
@@ -299,7 +295,7 @@ def _refusal(reply: Reply, secret: Masked[str]) -> APIStatusError:
         "detail": detail,
         "request_id": _request_id(words.request_id, reply.headers, secret),
         "retry_after": parse_retry_after(
-            reply.headers.get("Retry-After"), reply.received_at
+            reply.headers.get("Retry-After"), dt.datetime.now(dt.UTC)
         ),
     }
     kind = _kind(reply.status, f"{code} {message}".lower())

@@ -215,7 +215,7 @@ class Probe:
         context: Any object of the caller's; handed back, never stored.
     """
 
-    image: ImageInput = attrs.field(repr=_masked, eq=False)
+    image: ImageInput = attrs.field(repr=_masked, hash=False)
     key: str | int | None = attrs.field(default=None, kw_only=True)
     collection_id: str | None = attrs.field(default=None, kw_only=True)
     min_score: float | None = attrs.field(default=None, kw_only=True)

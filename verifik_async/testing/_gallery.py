@@ -1,15 +1,27 @@
 """Who is enrolled with the stand-in, and who matches a picture.
 
-This is no face recogniser. Two pictures match when they are equal byte for byte, with
-score 1.0; the same face in another picture is a stranger.
+This is no face recogniser. Pictures equal byte for byte match with score 1.0. Where
+Pillow is installed, altered copies of a picture match too, by how alike they look; see
+`_likeness`. Another picture of the same face is a stranger.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+if TYPE_CHECKING:
+    from ._likeness import Sketch
+
+_SAME = 1.0
+# No more than this for what is not equal, however alike it looks.
+_BEST_COPY = 0.999
+_DECIMALS = 4
+# How files begin that are worth a look; for all others Pillow is not even loaded.
+_JPEG_OR_PNG = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 # Rounded like the service's own: microseconds and no time zone.
 _CREATED = "2024-01-16T15:44:00.000000"
 
@@ -56,12 +68,16 @@ class Match:
 
 
 class Gallery:
-    """People and digests of their pictures; the pictures are not kept."""
+    """People, with digests and thumbnails of their pictures.
+
+    The pictures themselves are not kept. An enrolled one takes about 40 kB.
+    """
 
     def __init__(self, collections: Iterable[str] = ()) -> None:
         self.collections = set(collections)
         self._people: dict[str, Person] = {}
         self._ids_by_digest: dict[bytes, list[str]] = {}
+        self._sketches: list[tuple[str, Sketch]] = []
 
     def __bool__(self) -> bool:
         return bool(self._people)
@@ -70,7 +86,12 @@ class Gallery:
         """Enrol a person, or one more picture of that person.
 
         The newer fields replace the older ones; collections add up.
+
+        Raises:
+            TypeError: The picture is not bytes.
+            ValueError: The picture is empty.
         """
+        check_image(image)
         before = self._people.get(person.id)
         if before is not None:
             merged = dict.fromkeys(before.collections + person.collections)
@@ -78,24 +99,63 @@ class Gallery:
         self._people[person.id] = person
         self.collections.update(person.collections)
         ids = self._ids_by_digest.setdefault(_digest(image), [])
-        if person.id not in ids:
-            ids.append(person.id)
+        if person.id in ids:
+            return
+        ids.append(person.id)
+        likeness = _likeness_for(image)
+        sketch = likeness and likeness.sketch(image)
+        if sketch:
+            self._sketches.append((person.id, sketch))
 
     def search(
         self, image: bytes, min_score: float, collection_id: str | None = None
     ) -> list[Match]:
-        """Return who matches the picture, best first.
+        """Return who matches the picture, best first, each person once.
 
         Args:
             image: The decoded picture.
             min_score: Scores below it are left out.
             collection_id: The code of the only collection to look in.
         """
-        ids = self._ids_by_digest.get(_digest(image), ())
-        found = [Match(self._people[person_id], 1.0) for person_id in ids]
+        scores = dict.fromkeys(self._ids_by_digest.get(_digest(image), ()), _SAME)
+        for person_id, score in self._look_alikes(image, collection_id):
+            copy = round(min(score, _BEST_COPY), _DECIMALS)
+            scores[person_id] = max(copy, scores.get(person_id, 0.0))
+        found = (Match(self._people[who], score) for who, score in scores.items())
         if collection_id is not None:
-            found = [m for m in found if collection_id in m.person.collections]
+            found = (m for m in found if collection_id in m.person.collections)
         return best_first(found, min_score)
+
+    def _look_alikes(
+        self, image: bytes, collection_id: str | None
+    ) -> Iterable[tuple[str, float]]:
+        rivals = self._sketches
+        if collection_id is not None:
+            rivals = [
+                (person_id, sketch)
+                for person_id, sketch in rivals
+                if collection_id in self._people[person_id].collections
+            ]
+        likeness = _likeness_for(image) if rivals else None
+        probe = likeness and likeness.thumbnail(image)
+        if not likeness or not probe:
+            return ()
+        scores = likeness.scores(probe, [sketch for _, sketch in rivals])
+        return zip((person_id for person_id, _ in rivals), scores, strict=True)
+
+
+def check_image(image: object) -> None:
+    """Refuse what cannot be an encoded picture.
+
+    Raises:
+        TypeError: It is not bytes.
+        ValueError: It is empty.
+    """
+    if not isinstance(image, bytes | bytearray | memoryview):
+        kind = type(image).__name__
+        raise TypeError(f"image must be bytes, an encoded picture, not {kind}")
+    if not len(image):
+        raise ValueError("image is empty")
 
 
 def best_first(matches: Iterable[Match], min_score: float) -> list[Match]:
@@ -106,3 +166,18 @@ def best_first(matches: Iterable[Match], min_score: float) -> list[Match]:
 
 def _digest(image: bytes) -> bytes:
     return hashlib.sha256(image).digest()
+
+
+def _likeness_for(image: bytes) -> ModuleType | None:
+    """Return what compares such a picture; None when only equal ones can match."""
+    return _likeness() if bytes(image[:8]).startswith(_JPEG_OR_PNG) else None
+
+
+@functools.cache
+def _likeness() -> ModuleType | None:
+    # Loading Pillow takes longer than loading all of the stand-in.
+    try:
+        from . import _likeness as module  # noqa: PLC0415
+    except ImportError:
+        return None
+    return module
