@@ -129,9 +129,14 @@ class Decoder:
         persons, path, liveness = _locate(raw)
         return SearchResult(
             id=_part(raw, "id", _id),
-            matches=_best_first(_at(converter, persons, path, tuple[Match, ...])),
+            # Nobody found is the commonest answer: it costs no conversion.
+            matches=_best_first(_at(converter, persons, path, tuple[Match, ...]))
+            if persons
+            else (),
             signature=_part(raw, "signature", _signature),
-            liveness=_at(converter, liveness, "$.data.liveness", Liveness),
+            liveness=_at(converter, liveness, "$.data.liveness", Liveness)
+            if liveness
+            else None,
             raw=raw,
             call=call,
         )
@@ -204,10 +209,8 @@ def _liveness_part(data: dict[str, Any]) -> dict[str, Any] | None:
 
 def _at(converter: Converter, value: Any, path: str, kind: Any) -> Any:
     """Structure `value`; the detailed converter's complaint gets its full path."""
-    if not value:  # nobody found, no liveness: the commonest answer costs nothing
-        return () if value is not None else None
     try:
-        return converter.structure(value, kind)
+        return converter.get_structure_hook(kind)(value, kind)
     except Exception as error:
         if not converter.detailed_validation:
             raise

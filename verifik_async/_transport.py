@@ -132,9 +132,11 @@ class BodyPayload(aiohttp.Payload):
         for number in range(self._picture.piece_count):
             for text in await self._picture.piece(number):
                 left -= len(text)
-                end = b"" if left else _wire.BODY_END
-                await writer.write(b"".join((joint, text, end)))
-                joint = b""
+                if joint or not left:  # else there is nothing to copy it for
+                    end = b"" if left else _wire.BODY_END
+                    text = b"".join((joint, text, end))  # noqa: PLW2901
+                    joint = b""
+                await writer.write(text)
 
     def _note_connection(self, writer: AbstractStreamWriter) -> None:
         """Remember the connection: aiohttp tells nowhere whether it was reused."""

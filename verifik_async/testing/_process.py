@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import contextlib
+import os
+import pathlib
 import sys
 from asyncio.subprocess import PIPE, Process
 from types import TracebackType
@@ -13,7 +15,10 @@ import aiohttp
 from ._answers import DataShape
 from ._chance import Latency
 from ._control import COUNTS_PATH, ENROLL_PATH
+from ._gallery import check_image
 
+_PACKAGES = pathlib.Path(__file__).resolve().parents[2]
+_INSTALLED = ("site-packages", "dist-packages")
 _START_LIMIT = 30.0
 _STOP_LIMIT = 5.0
 
@@ -55,9 +60,15 @@ class MockProcess:
     async def __aenter__(self) -> Self:
         if self._process is not None:
             raise RuntimeError("a MockProcess can be entered only once")
-        module = ("-m", "verifik_async.testing", "--die-with-parent")
+        # -P: not whatever package of this name the working directory may hold.
+        module = ("-P", "-m", "verifik_async.testing", "--die-with-parent")
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *module, *self._flags, stdin=PIPE, stdout=PIPE
+            sys.executable,
+            *module,
+            *self._flags,
+            stdin=PIPE,
+            stdout=PIPE,
+            env=_environment(),
         )
         try:
             self._url = await _first_line(self._process)
@@ -108,7 +119,13 @@ class MockProcess:
         date_of_birth: str | None = None,
         nationality: str | None = None,
     ) -> None:
-        """Let searches for this picture find this person; see `MockVerifik.enroll`."""
+        """Let searches for this picture find this person; see `MockVerifik.enroll`.
+
+        Raises:
+            TypeError: The picture is not bytes.
+            ValueError: The picture is empty.
+        """
+        check_image(image)
         fields = {
             "person_id": person_id,
             "image": base64.b64encode(image).decode(),
@@ -132,6 +149,19 @@ class MockProcess:
         ):
             counts: dict[str, int] = await response.json()
             return counts
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment, in which the child finds this package.
+
+    In a source checkout it may be importable only by the parent's working directory.
+    """
+    # An installed one is found anyway, and what is in PYTHONPATH would go before the
+    # standard library.
+    if _PACKAGES.name in _INSTALLED:
+        return dict(os.environ)
+    folders = [str(_PACKAGES), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 
 async def _first_line(process: Process) -> str:

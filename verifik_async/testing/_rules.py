@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 
 from ._base64 import is_base64
+from ._jwt import expiry
 
 SEARCH_PATH = "/v2/face-recognition/search-active-user"
 OPERATING_SYSTEMS = ("ANDROID", "IOS", "DESKTOP")
@@ -40,22 +41,31 @@ def check_token(
     authorization: str | None,
     tokens: Collection[str] | None,
     expired: Collection[str],
+    now: float,
 ) -> Refusal | None:
     """Judge the Authorization header; None when the caller may search.
+
+    A JWT whose `exp` has passed is expired by itself, whoever lists it as good.
 
     Args:
         authorization: The header's text, None without one.
         tokens: Those that are good; None when every token is.
         expired: Those that were good once.
+        now: Seconds since 1970.
     """
     scheme, _, token = (authorization or "").strip().partition(" ")
     token = token.strip()
     if scheme.lower() == "bearer" and token:
-        if token in expired:
+        if token in expired or _has_expired(token, now):
             return Refusal(status=403, message="token_expired", code="FORBIDDEN")
         if tokens is None or token in tokens:
             return None
     return Refusal(status=401, message="Authentication required", code="UNAUTHORIZED")
+
+
+def _has_expired(token: str, now: float) -> bool:
+    end = expiry(token)
+    return end is not None and end <= now
 
 
 def check_route(method: str, path: str) -> Refusal | None:

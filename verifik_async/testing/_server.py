@@ -22,13 +22,24 @@ _EXIT_GRACE = 0.2
 class MockVerifik(Service):
     """A local server that speaks the documented search API.
 
-    It listens on loopback while its `async with` block runs, once per object. It is no
-    face recogniser: a picture matches when it equals an enrolled one.
+    It listens on loopback while its `async with` block runs, once per object.
+
+    It is no face recogniser. A picture equal to an enrolled one matches with score 1.0.
+    Where Pillow is installed (the extra `cli`), JPEG and PNG pictures are also compared
+    by small thumbnails, so that copies match: re-encoded, scaled or darkened ones with
+    about 0.9 or more, a crop of 5 % at each side with about 0.8, while other pictures
+    stay below 0.5 almost always. Another photograph of the same face is another
+    picture. Comparing takes about a millisecond of the event loop with a hundred small
+    pictures enrolled; pictures above 33 megapixels match only when equal.
+
+    A token that is a JWT and whose `exp` has passed gets 403 token_expired, too; its
+    signature is not checked.
 
     Attributes:
         tokens: The tokens that are good; None when any is. May be changed at any time,
             like the other attributes, latency and faults.
-        expired_tokens: Tokens that get 403 token_expired.
+        expired_tokens: Tokens that get 403 token_expired. A JWT whose `exp` has passed
+            need not be among them.
         retry_after: The header of throttles: text, verbatim, or seconds; None for none.
         data_shape: "array" as documented, or "object" as the vendor's front ends read.
     """
@@ -198,18 +209,24 @@ class MockVerifik(Service):
         date_of_birth: str | None = None,
         nationality: str | None = None,
     ) -> None:
-        """Let searches for this picture find this person.
+        """Let searches for this picture, and for copies of it, find this person.
 
-        Enrolling a person again adds a picture, and the collection.
+        Enrolling a person again adds a picture, and the collection. The first JPEG or
+        PNG loads Pillow.
 
         Args:
             person_id: The id of the person.
-            image: The encoded picture; only a digest is kept.
+            image: The encoded picture, bytes of any kind; only a digest and thumbnails
+                are kept.
             name: Shown in the "object" shape, like the other personal fields.
             collection_id: The code of a collection, which exists from now on.
             gender: "M" or "F".
             date_of_birth: As "YYYY-MM-DD".
             nationality: A country.
+
+        Raises:
+            TypeError: The picture is not bytes.
+            ValueError: The picture is empty.
         """
         person = Person(
             id=person_id,

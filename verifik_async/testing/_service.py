@@ -1,6 +1,7 @@
 """From a request to its answer, with all that is counted on the way."""
 
 import asyncio
+import time
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -100,7 +101,7 @@ class Service:
         fault = self._chance.next_fault()
         needs_room = fault is None or not fault.replaces_answer
         token = request.headers.get("Authorization")
-        denied = check_token(token, self.tokens, self.expired_tokens)
+        denied = check_token(token, self.tokens, self.expired_tokens, time.time())
         reused = transport in self._transports
         self._transports.add(transport)
         return _Visit(

@@ -1,0 +1,1 @@
+"""Measurements of what crosses a socket, beside rivals on the same server."""

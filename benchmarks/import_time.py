@@ -1,0 +1,66 @@
+"""Measure the import: `python -m benchmarks.import_time`.
+
+In fresh interpreters, `import verifik_async` and `import aiohttp` by turns.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+_ALLOWED = ("orjson", "pybase64")
+_FORBIDDEN = ("PIL", "cyclopts", "pytest", "rich")
+
+_PROBE = """\
+import sys, time
+began = time.perf_counter()
+import {module}
+took = time.perf_counter() - began
+found = [name for name in {optional!r} if name in sys.modules]
+import json
+print(json.dumps([took * 1000, found]))
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the medians; fail if a package was imported that must not be."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.import_time", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--runs", type=int, default=9, help="of each, 1 or more")
+    runs = parser.parse_args(arguments).runs
+    _import("verifik_async")  # writes the bytecode
+    ours, theirs = [], []
+    found: set[str] = set()
+    for _ in range(runs):
+        theirs.append(_import("aiohttp")[0])
+        took, imported = _import("verifik_async")
+        ours.append(took)
+        found.update(imported)
+    over = [mine - base for mine, base in zip(ours, theirs, strict=True)]
+    print(f"import verifik_async: {statistics.median(ours):.1f} ms")
+    print(f"import aiohttp: {statistics.median(theirs):.1f} ms")
+    print(
+        f"difference: {statistics.median(over):.1f} ms, median of {runs} "
+        f"({min(over):.1f} to {max(over):.1f})"
+    )
+    print(f"optional packages imported: {', '.join(sorted(found)) or 'none'}")
+    if wrong := found.intersection(_FORBIDDEN):
+        sys.exit(f"must not be imported: {', '.join(sorted(wrong))}")
+
+
+def _import(module: str) -> tuple[float, list[str]]:
+    """Return the milliseconds of an import and the optional packages that it took."""
+    script = _PROBE.format(module=module, optional=_ALLOWED + _FORBIDDEN)
+    done = subprocess.run(  # noqa: S603 - our own interpreter and script
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    answer: list[Any] = json.loads(done.stdout)
+    return float(answer[0]), list(answer[1])
+
+
+if __name__ == "__main__":
+    main()
