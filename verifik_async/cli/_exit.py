@@ -1,0 +1,75 @@
+"""Exit codes, and the one line that an error is told in."""
+
+import enum
+
+from verifik_async import (
+    APIStatusError,
+    AuthenticationError,
+    ConfigurationError,
+    ConnectError,
+    DeadlineExceededError,
+    FaceRejectedError,
+    ImageError,
+    NotFoundError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RedirectError,
+    ServerError,
+    TransportError,
+    VerifikError,
+)
+
+_MAX_TEXT = 300
+
+# What to do about it; the first class that fits, so subclasses come first.
+_REMEDIES: tuple[tuple[type[VerifikError], str], ...] = (
+    (
+        AuthenticationError,
+        "check the token in VERIFIK_TOKEN, VERIFIK_CLIENT_JWT or --token-file",
+    ),
+    (PaymentRequiredError, "top up the account's credits"),
+    (PermissionDeniedError, "use a token of an account that may search faces"),
+    (NotFoundError, "check --base-url and --collection-id"),
+    (RateLimitedError, "lower --concurrency or try again later"),
+    (FaceRejectedError, "use a picture with one clear face, seen from the front"),
+    (ImageError, "check the file"),
+    (ConfigurationError, "see --help"),
+    (ConnectError, "check --base-url, VERIFIK_BASE_URL and the network"),
+    (DeadlineExceededError, "raise --deadline or lower --concurrency"),
+    (RedirectError, "give the final address as --base-url"),
+    (ServerError, "try again later"),
+    (TransportError, "check the network; the search may have been charged"),
+    (APIStatusError, "check the options against --help"),
+)
+
+
+class Exit(enum.IntEnum):
+    """How a command ended."""
+
+    OK = 0
+    USAGE = 2
+    SOME_FAILED = 3
+
+
+class UsageError(Exception):
+    """The command cannot begin; nothing was sent. Its text names the remedy."""
+
+
+def printable(text: object) -> str:
+    """Return text that cannot move the cursor or change colours.
+
+    Ids come from a server and names of files from anywhere.
+    """
+    return "".join(char if char.isprintable() else "\ufffd" for char in str(text))
+
+
+def one_line(error: VerifikError) -> str:
+    """Return what went wrong and what to do about it."""
+    text = " ".join(printable(error).split()) or type(error).__name__
+    if len(text) > _MAX_TEXT:
+        text = text[: _MAX_TEXT - 3] + "..."
+    for kind, remedy in _REMEDIES:
+        if isinstance(error, kind):
+            return f"{text} ({remedy})"
+    return f"{text} (--debug tells more)"

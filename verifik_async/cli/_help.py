@@ -1,0 +1,55 @@
+"""What the commands say of themselves; Markdown, with examples to copy."""
+
+OVERVIEW = """Search faces with Verifik from the terminal.
+
+No token yet? This shows it all on this machine:
+
+    verifik-async demo
+
+With a token:
+
+    export VERIFIK_TOKEN=...
+    verifik-async search photo.jpg
+
+Exit codes: 0 all answered, 2 wrong usage (nothing sent), 3 some failed.
+"""
+
+COMMANDS = {
+    "search": """Search the enrolled persons for the face in each picture.
+
+The token comes from VERIFIK_TOKEN, VERIFIK_CLIENT_JWT or a file, never from an
+option: other users of a machine can read those. Every picture is one search and may
+be charged. The API itself has no defaults; those below are this command's.
+
+For example:
+
+    verifik-async search anna.jpg
+    verifik-async search --min-score 0.9 --search-mode ACCURATE photos/*.jpg
+    verifik-async search --json photos/*.jpg > answers.jsonl
+    curl -s https://example.com/anna.jpg | verifik-async search -
+
+Exit codes: 0 all answered, 2 wrong usage (nothing sent), 3 some failed.
+""",
+    "demo": """Enrol faces, search many at once, count: no token needed.
+
+Cartoon faces are drawn and enrolled with a stand-in of the API, which runs as a
+process of its own; then the client searches for copies of them and for strangers,
+over sockets as with the real API. All figures are measured in the run.
+
+For example:
+
+    verifik-async demo
+    verifik-async demo --probes 5000 --concurrency 128
+    verifik-async demo --json
+""",
+    "mock": """Run a local stand-in of the face search API until Ctrl-C.
+
+It speaks the documented API on this machine only, takes any token and charges
+nothing. It is no face recogniser: it knows the pictures that were enrolled.
+
+For example:
+
+    verifik-async mock --enroll faces/
+    verifik-async mock --port 8080 --latency 0.02,0.08 --rate 50
+""",
+}
