@@ -59,6 +59,14 @@ def _from_environment() -> Token:
     )
 
 
+def _answer(ask: Callable[[], Any]) -> Masked[Any]:
+    try:
+        return Masked(ask())
+    except StopIteration:
+        # A future can't carry it: asyncio would drop it, and the search would hang.
+        raise RuntimeError("the token callable raised StopIteration") from None
+
+
 class TokenSource:
     """The token of a client, for all its event loops and threads.
 
@@ -150,7 +158,7 @@ class TokenSource:
         if inspect.iscoroutinefunction(ask):
             return Masked(await ask())
         # It may block, on a file or a network of its own.
-        answer: Masked[Any] = await asyncio.to_thread(lambda: Masked(ask()))
+        answer: Masked[Any] = await asyncio.to_thread(_answer, ask)
         if inspect.isawaitable(answer.reveal()):
             return Masked(await answer.reveal())
         return answer

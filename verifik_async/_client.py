@@ -230,6 +230,7 @@ class VerifikClient:
         self._retry = _instance("retry", retry, RetryPolicy)
         self._default_start: bytes | None = None
         self._is_view = False
+        _config.check_flag("allow_insecure_http", allow_insecure_http)
         if base_url is not None:
             _config.check_base_url(base_url, allow_insecure_http=allow_insecure_http)
         self._core = _Core(
@@ -250,7 +251,7 @@ class VerifikClient:
                 session=_transport.check_session(session),
                 ssl=_transport.check_ssl(ssl),
                 proxy=_config.check_proxy(proxy),
-                trust_env=trust_env,
+                trust_env=_config.check_flag("trust_env", trust_env),
                 trace_configs=_transport.check_trace_configs(trace_configs),
                 on_attempt=_config.check_callable("on_attempt", on_attempt),
                 close_grace=_config.check_grace(close_grace),

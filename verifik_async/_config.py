@@ -40,12 +40,18 @@ def _real(name: str, value: object, allowed: str) -> float:
         return math.inf
 
 
+def _shown(number: float) -> str:
+    """Return a number as short as it can be told without rounding it."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
+
+
 def _number(name: str, value: object, low: float, high: float) -> float:
     """Return `value` as a float from `low` to `high`."""
     allowed = f"a number from {low:g} to {high:g}"
     number = _real(name, value, allowed)
     if not low <= number <= high:  # NaN fails every comparison
-        raise ConfigurationError(f"{name} must be {allowed}, not {number:g}")
+        raise ConfigurationError(f"{name} must be {allowed}, not {_shown(number)}")
     return number
 
 
@@ -54,7 +60,7 @@ def _seconds(name: str, value: object) -> float:
     allowed = "a positive number of seconds, or None to switch it off"
     number = _real(name, value, allowed)
     if not 0 < number <= _CENTURY:
-        raise ConfigurationError(f"{name} must be {allowed}, not {number:g}")
+        raise ConfigurationError(f"{name} must be {allowed}, not {_shown(number)}")
     return number
 
 
@@ -106,13 +112,12 @@ def _check_extra(value: object) -> Mapping[str, Any]:
         raise ConfigurationError(
             f"extra must not hold {', '.join(taken)}: use the argument of that name"
         )
-    copied = dict(value)
     try:
-        json.dumps(copied, allow_nan=False)
+        copied: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         kind = type(error).__name__
     else:
-        return copied
+        return copied  # all the way down: the caller may change what was given
     # Outside the handler: the chained error would show values.
     raise ConfigurationError(
         f"extra must hold JSON values only, without NaN or infinity ({kind})"
@@ -181,17 +186,15 @@ class Timeouts:
         for name in ("deadline", "attempt", "connect"):
             value = getattr(self, name)
             if value is not None:
-                _seconds(name, value)
+                object.__setattr__(self, name, _seconds(name, value))
 
 
-def _statuses(given: Iterable[int]) -> frozenset[int]:
+def _statuses(given: Any) -> frozenset[int]:
     wrong = "statuses must be HTTP statuses from 400 to 599, such as {500, 503}"
-    if not isinstance(given, Iterable):
+    statuses: list[Any] = list(given) if isinstance(given, Iterable) else [None]
+    if not all(isinstance(s, int) and s in _ERROR_STATUSES for s in statuses):
         raise ConfigurationError(wrong)
-    statuses = frozenset(given)
-    if not all(type(s) is int and s in _ERROR_STATUSES for s in statuses):
-        raise ConfigurationError(wrong)
-    return statuses
+    return frozenset(map(int, statuses))
 
 
 @attrs.frozen(kw_only=True)
@@ -285,6 +288,15 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _is_host(host: str) -> bool:
+    """Whether this can be a host's name or address at all."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
 @attrs.frozen
 class Origin:
     """Where the API is: a checked base URL.
@@ -316,20 +328,20 @@ def check_base_url(base_url: object, *, allow_insecure_http: bool) -> Origin:
     wrong = "base_url must be an http(s) URL such as " + DEFAULT_BASE_URL
     if not isinstance(base_url, str) or not base_url.strip():
         raise ConfigurationError(f"{wrong}; it is empty or no text")
+    base_url = base_url.strip()
+    if not base_url.isprintable() or " " in base_url:
+        raise ConfigurationError(f"{wrong}, without white space")
     try:
-        parts = urllib.parse.urlsplit(base_url.strip())
+        parts = urllib.parse.urlsplit(base_url)
         port = parts.port
     except ValueError:
         parts, port = urllib.parse.urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host or not _is_host(host):
         raise ConfigurationError(wrong)
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError(f"{wrong}, without user, query or fragment")
-    if (
-        parts.scheme == "http"
-        and not allow_insecure_http
-        and not _is_loopback(parts.hostname)
-    ):
+    if parts.scheme == "http" and not allow_insecure_http and not _is_loopback(host):
         raise ConfigurationError(
             "base_url must be https: over http the token and the faces could be "
             "read on the way; allow_insecure_http=True permits it all the same"
@@ -338,7 +350,7 @@ def check_base_url(base_url: object, *, allow_insecure_http: bool) -> Origin:
         (parts.scheme, parts.netloc, parts.path.rstrip("/"), "", "")
     )
     default = 443 if parts.scheme == "https" else 80
-    return Origin(base, parts.hostname, default if port is None else port)
+    return Origin(base, host, default if port is None else port)
 
 
 def base_url_from_environment(given: str | None) -> str:
@@ -354,7 +366,8 @@ def check_rate_limit(given: object) -> RateLimit | Limiter | None:
     Raises:
         ConfigurationError: it is neither.
     """
-    if given is None or isinstance(given, RateLimit | Limiter):
+    made = not isinstance(given, type)  # a class has its instances' methods too
+    if given is None or (made and isinstance(given, RateLimit | Limiter)):
         return given
     raise ConfigurationError(
         "rate_limit must be RateLimit(per_second, burst) or have acquire() and "
@@ -373,6 +386,19 @@ def check_proxy(given: object) -> str | None:
     if isinstance(given, str) and given.startswith(("http://", "https://")):
         return given
     raise ConfigurationError("proxy must be an http(s) URL, such as http://proxy:3128")
+
+
+def check_flag(name: str, given: object) -> bool:
+    """Return a switch.
+
+    Raises:
+        ConfigurationError: it is neither True nor False; "no" would count as yes.
+    """
+    if isinstance(given, bool):
+        return given
+    raise ConfigurationError(
+        f"{name} must be True or False, not {type(given).__name__}"
+    )
 
 
 def check_callable(name: str, given: Any) -> Any:

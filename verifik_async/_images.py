@@ -37,6 +37,9 @@ MIN_TEXT: Final = 100
 
 _ALPHABET: Final = (string.ascii_letters + string.digits + "+/").encode()
 _WHITE_SPACE: Final = string.whitespace.encode()
+_ASYNCHRONOUS: Final = (
+    "image is an asynchronous file: pass what `await file.read()` gives"
+)
 _USE_A_PATH: Final = "for a file pass pathlib.Path(...), for an encoded picture bytes"
 
 
@@ -204,7 +207,7 @@ def _look_at(image: Masked[ImageInput], limit: int) -> "ImageSource | str":
         return FileSource(image, limit)
     try:
         view = memoryview(value)
-    except TypeError:
+    except (TypeError, ValueError):  # ValueError: a view that was released
         return (
             "image must be bytes, an os.PathLike, base64 text, a binary file or a "
             f"Probe, not {type(value).__name__}"
@@ -247,15 +250,15 @@ def _from_buffer(view: memoryview, limit: int) -> BytesPicture | str:
         return "image is an array of numbers: encode it as JPEG or PNG first"
     if wrong := _wrong_size(len(view), limit):
         return wrong
-    # The caller may write to a mutable buffer while the search waits its turn.
-    whole = view.contiguous and view.readonly
-    return BytesPicture(view.cast("B") if whole else bytes(view))
+    # Whoever owns a mutable buffer may write to it while the search waits its turn.
+    fixed = type(view.obj) is bytes and view.contiguous
+    return BytesPicture(view.cast("B") if fixed else bytes(view))
 
 
 def _from_text(text: str, limit: int) -> TextPicture | str:
-    if text.startswith("data:"):
+    if text[:64].lstrip()[:5].lower() == "data:":
         head, comma, text = text.partition(",")
-        if not comma or not head.endswith(";base64"):
+        if not comma or not head.rstrip().lower().endswith(";base64"):
             return "image is a data URI without base64: pass base64 text or bytes"
     if len(text) > limit * 2:  # more than base64 with line breaks can need
         return _too_large(len(text) // 4 * 3, limit)
@@ -321,19 +324,33 @@ def _nonblocking(path: str, flags: int) -> int:
 def _from_file(image: Masked[ImageInput], limit: int) -> Picture | str:
     """Read a file object from its start and rewind it. Runs in a thread."""
     file: Any = image.reveal()
+    if inspect.iscoroutinefunction(file.read):
+        return _ASYNCHRONOUS
     try:
         _rewind(file)
-        data = file.read(limit + 1)
-        if inspect.isawaitable(data):
-            if inspect.iscoroutine(data):
-                data.close()
-            return "image is an asynchronous file: pass what `await file.read()` gives"
+        data = _read_all(file, limit + 1)
         _rewind(file)
     except Exception as error:  # noqa: BLE001 - it is the caller's object
         return f"image: the file object cannot be read ({type(error).__name__})"
-    if not isinstance(data, bytes | bytearray | memoryview):
-        return "image is a file of text: open it in binary mode"
-    return _wrong_size(len(data), limit) or BytesPicture(bytes(data))
+    if isinstance(data, str):
+        return data
+    return _wrong_size(len(data), limit) or BytesPicture(data)
+
+
+def _read_all(file: Any, limit: int) -> bytes | str:
+    """Return up to `limit` bytes, or what is wrong with the file."""
+    chunks: list[bytes] = []
+    while limit > 0:  # a raw file may give less than it is asked for
+        chunk = file.read(limit)
+        if inspect.isawaitable(chunk):
+            return _ASYNCHRONOUS
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            return "image is a file of text: open it in binary mode"
+        if not chunk:
+            break
+        chunks.append(bytes(chunk))
+        limit -= len(chunk)
+    return b"".join(chunks)
 
 
 def _rewind(file: Any) -> None:

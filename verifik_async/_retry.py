@@ -22,6 +22,8 @@ from verifik_async.errors import (
 )
 
 _SERVICE_UNAVAILABLE = 503
+# Doubling has reached any `max_delay` long before.
+_LAST_STEP = 64
 
 
 class Verdict(enum.Enum):
@@ -44,7 +46,8 @@ def delays(policy: RetryPolicy) -> Iterator[float]:
 
 def throttle_delay(policy: RetryPolicy, in_a_row: int) -> float:
     """Return seconds of pause after a throttle that names none, the n-th in a row."""
-    return next(itertools.islice(delays(policy), in_a_row - 1, None))
+    step = min(in_a_row, _LAST_STEP) - 1
+    return next(itertools.islice(delays(policy), step, None))
 
 
 def is_throttle(error: VerifikError) -> bool:

@@ -11,7 +11,7 @@ import sys
 import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import aiohttp
 import attrs
@@ -364,13 +364,13 @@ def user_agent(version: str) -> str:
     return f"verifik_async/{version} aiohttp/{aiohttp.__version__} Python/{python}"
 
 
-def check_trace_configs(given: Iterable[Any]) -> tuple[TraceConfig, ...]:
+def check_trace_configs(given: object) -> tuple[TraceConfig, ...]:
     """Return the trace configurations.
 
     Raises:
         ConfigurationError: one of them is none.
     """
-    found = tuple(given)
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
     if not all(isinstance(one, aiohttp.TraceConfig) for one in found):
         raise ConfigurationError("trace_configs must hold aiohttp.TraceConfig objects")
     return found

@@ -7,6 +7,7 @@ the picture is spliced in while it is sent instead of passing through `json.dump
 import datetime as dt
 import email.utils
 import json
+import math
 import re
 import urllib.parse
 import zlib
@@ -119,8 +120,8 @@ class Inflater:
     """Undoes gzip, the one encoding asked for, within a limit of bytes."""
 
     def __init__(self, encoding: str, limit: int) -> None:
-        gzip = encoding.strip().lower() in ("gzip", "x-gzip")
-        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16) if gzip else None
+        self._gzip = encoding.strip().lower() in ("gzip", "x-gzip")
+        self._member = _gzip_member()
         self._left = limit
 
     def feed(self, data: bytes) -> bytes | None:
@@ -128,13 +129,29 @@ class Inflater:
 
         Damaged data ends the body where the damage begins.
         """
-        if self._zlib is not None:
-            try:
-                data = self._zlib.decompress(data, self._left + 1)
-            except zlib.error:
-                return b""
+        if self._gzip:
+            data = self._inflate(data)
         self._left -= len(data)
         return None if self._left < 0 else data
+
+    def _inflate(self, data: bytes) -> bytes:
+        """Inflate one byte more than is left at most, over all members."""
+        inflated = b""
+        while data and len(inflated) <= self._left:
+            if self._member.eof:
+                self._member = _gzip_member()
+            try:
+                inflated += self._member.decompress(
+                    data, self._left + 1 - len(inflated)
+                )
+            except zlib.error:
+                break
+            data = self._member.unused_data
+        return inflated
+
+
+def _gzip_member() -> Any:
+    return zlib.decompressobj(zlib.MAX_WBITS | 16)
 
 
 def too_large(status: int, limit: int) -> ResponseTooLargeError:
@@ -167,7 +184,7 @@ def interpret(
     if 200 <= reply.status < 300:  # noqa: PLR2004
         return _success(reply, decoder, call, secret)
     if 300 <= reply.status < 400:  # noqa: PLR2004
-        return _redirect(reply, origin)
+        return _redirect(reply, origin, secret)
     return _refusal(reply, secret)
 
 
@@ -185,12 +202,13 @@ def _success(
     )
 
 
-def _redirect(reply: Reply, origin: str) -> RedirectError:
+def _redirect(reply: Reply, origin: str, secret: Masked[str]) -> RedirectError:
     try:
         parts = urllib.parse.urlsplit(reply.headers.get("Location", ""))
+        scheme = parts.scheme or origin.partition(":")[0]
         # Without user and path, which may hold secrets of whoever redirects.
-        host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        target = clean(host) if parts.netloc else None
+        host = f"{scheme}://{parts.netloc.rpartition('@')[2]}"
+        target = clean(host, secret.reveal()) if parts.netloc else None
     except ValueError:
         target = None
     return RedirectError(
@@ -230,7 +248,7 @@ def parse_retry_after(text: str | None, now: dt.datetime) -> float | None:
         if then.tzinfo is None:  # "-0000": it is UTC all the same
             then = then.replace(tzinfo=dt.UTC)
         seconds = (then - now).total_seconds()
-    return seconds if seconds > 0 else None
+    return seconds if 0 < seconds < math.inf else None
 
 
 @attrs.frozen
@@ -239,7 +257,8 @@ class _Words:
 
     message: str = ""
     code: str | None = None
-    request_id: str | None = None
+    engine_code: object = None
+    request_id: object = None
 
 
 def _words(reply: Reply) -> _Words:
@@ -264,6 +283,7 @@ def _words(reply: Reply) -> _Words:
     return _Words(
         message=next((text for text in spoken if isinstance(text, str) and text), ""),
         code=next((text for text in codes if isinstance(text, str) and text), None),
+        engine_code=nested.get("code"),
         request_id=root.get("id"),
     )
 
@@ -298,9 +318,10 @@ def _refusal(reply: Reply, secret: Masked[str]) -> APIStatusError:
             reply.headers.get("Retry-After"), dt.datetime.now(dt.UTC)
         ),
     }
-    kind = _kind(reply.status, f"{code} {message}".lower())
+    # The words as they came: what is masked in a message is still to be judged.
+    kind = _kind(reply.status, f"{words.code} {words.message}".lower())
     if kind is InvalidRequestError:
-        if face := _face_reason(reason, detail, code, message):
+        if face := _face_reason(reason, detail, code, words.engine_code, message):
             return FaceRejectedError(message, **{**facts, "reason": face})
         if (code or "").lower() == "missingparameter":
             named = _PARAMETER.search(message)
@@ -333,16 +354,20 @@ def _reason(message: str) -> tuple[str | None, str | None]:
 
 
 def _face_reason(
-    reason: str | None, detail: str | None, code: str | None, message: str
+    reason: str | None,
+    detail: str | None,
+    code: str | None,
+    engine_code: object,
+    message: str,
 ) -> str | None:
     """Return why the picture was refused, or None if that was not the fault.
 
     The API names the reason first; the engine's words may stand in any place.
     """
     plain = _STATUS_PREFIX.sub("", message, count=1)
-    for word in (reason, detail, code, plain):
-        word = (word or "").lower()  # noqa: PLW2901
-        word = _ENGINE_WORDS.get(word, word)  # noqa: PLW2901
+    for given in (reason, detail, code, engine_code, plain):
+        word = given.lower() if isinstance(given, str) else ""
+        word = _ENGINE_WORDS.get(word, word)
         if word in _FACE_REASONS:
             return word
     return None
