@@ -3,10 +3,13 @@
 import base64
 import io
 import json
+import random
 import re
+import time
 
 import aiohttp
 import pytest
+from PIL import Image
 
 from verifik_async.testing import MockVerifik
 
@@ -331,3 +334,44 @@ async def test_chunked_body_and_expect(session, mock):
         mock.url + PATH, data=parts(), headers=headers, expect100=True
     ) as response:
         assert response.status == 200
+
+
+async def test_a_copy_of_a_picture_matches(session, mock):
+    """A JPEG saved again is found with a lower score, which min_score cuts."""
+    draw = random.Random(5)
+    image = Image.new("RGB", (64, 64))
+    for _ in range(30):
+        corner = (draw.randrange(64), draw.randrange(64))
+        image.paste(draw.randrange(1 << 24), (*corner, *(edge + 16 for edge in corner)))
+    files = []
+    for quality in (90, 40):
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality)
+        files.append(file.getvalue())
+    mock.enroll("person-1", files[0], collection_id="code-a")
+    copy = {"image": base64.b64encode(files[1]).decode()}
+    [match] = (await search(session, mock, **copy))[1]["data"]
+    assert match["id"] == "person-1"
+    assert 0.7 < match["score"] < 1
+    assert (await search(session, mock, min_score=0.999, **copy))[1]["data"] == []
+    assert (await search(session, mock))[1]["data"] == []
+
+
+@pytest.mark.parametrize(("image", "error"), [(b"", ValueError), ("text", TypeError)])
+async def test_enrolling_no_picture(mock, image, error):
+    """What cannot be a picture is refused at once."""
+    with pytest.raises(error, match="image"):
+        mock.enroll("person-1", image)
+
+
+@pytest.mark.parametrize(("age", "status"), [(60, 403), (-60, 200)])
+async def test_token_that_says_when_it_expires(session, mock, age, status):
+    """A JWT expires by its own claim, without being listed."""
+    claims = {"exp": int(time.time()) - age}
+    parts = (b'{"alg":"HS256"}', json.dumps(claims).encode(), b"signature")
+    token = ".".join(base64.urlsafe_b64encode(p).rstrip(b"=").decode() for p in parts)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with session.post(mock.url + PATH, json=GOOD, headers=headers) as response:
+        assert response.status == status
+        assert ((await response.json()).get("message") == "token_expired") == (age > 0)
+    assert mock.requests[0].token_ok is (age < 0)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 import aiohttp
 import pytest
 
-from verifik_async.testing import MockProcess
+from verifik_async.testing import MockProcess, _process
 
 PATH = "/v2/face-recognition/search-active-user"
 IMAGE = bytes(300)
@@ -64,8 +65,39 @@ async def test_enroll_and_counts(session):
         for wrong in ({"person_id": "p", "whatever": 1}, {}):
             async with session.post(mock.url + "/_mock/enroll", json=wrong) as answer:
                 assert answer.status == 400
+        for wrong, error in ((b"", ValueError), ("text", TypeError)):
+            with pytest.raises(error, match="image"):
+                await mock.enroll("person-2", wrong)
+        async with session.post(
+            mock.url + "/_mock/enroll", json={"person_id": "p", "image": ""}
+        ) as answer:
+            assert answer.status == 400
         pid = mock.pid
     assert has_ended(pid)
+
+
+@pytest.mark.parametrize("inherited", [None, "/nowhere"])
+async def test_working_directory_of_the_parent(
+    session, tmp_path, monkeypatch, inherited
+):
+    """The process runs this package, wherever the parent is and whatever is there."""
+    if inherited is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", inherited)
+    (tmp_path / "verifik_async.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    async with MockProcess() as mock:
+        assert (await search(session, mock.url))[0] == 200
+
+
+def test_environment_of_an_installed_package(monkeypatch):
+    """Where the package is installed, nothing is put before the standard library."""
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    added = _process._environment()["PYTHONPATH"].split(os.pathsep)
+    assert added[-1] == "/somewhere"
+    monkeypatch.setattr(_process, "_PACKAGES", pathlib.Path("/usr/site-packages"))
+    assert _process._environment() == dict(os.environ)
 
 
 async def test_settings_reach_the_process(session):

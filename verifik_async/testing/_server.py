@@ -30,8 +30,8 @@ class MockVerifik(Service):
     about 0.9 or more, a crop of 5 % at each side with about 0.8, while other pictures
     stay below 0.5 almost always. Another photograph of the same face is another
     picture. Comparing takes a millisecond or two of the event loop with a hundred
-    pictures enrolled, and more for probes of several megapixels; those above 33
-    megapixels match only when equal.
+    pictures enrolled; decoding one of twelve megapixels takes 50 (JPEG) to 200 (PNG).
+    Above 33 megapixels only equal pictures match.
 
     A token that is a JWT and whose `exp` has passed gets 403 token_expired, too; its
     signature is not checked.
