@@ -297,7 +297,7 @@ async def test_demo_without_a_terminal_is_plain_text(run):
     assert max(map(len, ended.out.splitlines())) <= 80
     assert re.search(r"probes found +9 of 9", ended.out)
     assert re.search(r"strangers refused +2 of 2", ended.out)
-    assert re.search(r"probe \d+ +person-(\d+) +person-\1 +1\.000", ended.out)
+    assert re.search(r"probe \d+ +person-(\d+) +person-\1 +0\.[789]\d\d", ended.out)
     assert "client.search_active_user(picture)" in ended.out
 
 

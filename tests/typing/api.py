@@ -108,4 +108,4 @@ async def stand_in() -> None:
     async with MockVerifik() as mock:
         assert_type(mock, MockVerifik)
         assert_type(mock.url, str)
-        mock.enroll("person", b"")
+        mock.enroll("person", b"picture")

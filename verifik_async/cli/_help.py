@@ -33,7 +33,7 @@ Exit codes: 0 all answered, 2 wrong usage (nothing sent), 3 some failed.
     "demo": """Enrol faces, search many at once, count: no token needed.
 
 Cartoon faces are drawn and enrolled with a stand-in of the API, which runs as a
-process of its own; then the client searches for copies of them and for strangers,
+process of its own; then the client searches for altered copies and for strangers,
 over sockets as with the real API. All figures are measured in the run.
 
 For example:
@@ -45,7 +45,8 @@ For example:
     "mock": """Run a local stand-in of the face search API until Ctrl-C.
 
 It speaks the documented API on this machine only, takes any token and charges
-nothing. It is no face recogniser: it knows the pictures that were enrolled.
+nothing. It is no face recogniser: it knows the pictures that were enrolled, and
+copies of them that are recoded, scaled or cropped a little.
 
 For example:
 

@@ -1,12 +1,14 @@
 """What `demo` does: draw, enrol, search, and judge every answer."""
 
 import asyncio
+import io
 import math
 import random
 import time
 from collections.abc import Callable, Sequence
 
 import attrs
+from PIL import Image
 
 from verifik_async import SearchOptions, VerifikClient, VerifikError
 from verifik_async.cli import _faces, _show
@@ -116,7 +118,7 @@ async def hold(plan: Plan, mock: MockProcess) -> Report:
     drawn = time.perf_counter()
     for person in people:
         await mock.enroll(str(person.person), person.picture)
-    faces = _probes(plan, people) + strangers
+    faces = await _probes(plan, people) + strangers
     random.Random(plan.seed).shuffle(faces)  # noqa: S311 - an order, not a secret
     start = time.perf_counter()
     searches = await _search_all(plan, mock.url, faces)
@@ -159,13 +161,21 @@ def _picture(seed: int) -> bytes:
     return _faces.encode(_faces.draw_face(seed))
 
 
-def _probes(plan: Plan, people: Sequence[Face]) -> list[Face]:
-    # Equal pictures, since the stand-in compares nothing else. One that compares
-    # faces would get `_faces.alter` of each.
-    return [
-        attrs.evolve(people[number % len(people)], label=f"probe {number + 1}")
-        for number in range(plan.probes)
-    ]
+async def _probes(plan: Plan, people: Sequence[Face]) -> list[Face]:
+    probes = []
+    with _show.progress("altering", plan.probes) as step:
+        for number in range(plan.probes):
+            person = people[number % len(people)]
+            picture = await asyncio.to_thread(_altered, person.picture, number)
+            label = f"probe {number + 1}"
+            probes.append(attrs.evolve(person, label=label, picture=picture))
+            step()
+    return probes
+
+
+def _altered(picture: bytes, seed: int) -> bytes:
+    with Image.open(io.BytesIO(picture)) as image:
+        return _faces.encode(_faces.alter(image, seed))
 
 
 async def _search_all(plan: Plan, url: str, faces: Sequence[Face]) -> list[Checked]:
