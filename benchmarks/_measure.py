@@ -59,11 +59,11 @@ class SizeFigures:
 
 
 def order_of_round(number: int, rivals: Sequence[Rival]) -> list[Rival]:
-    """Return the rivals rotated, and reversed every other time.
+    """Return the rivals reversed every other time, and rotated after every two.
 
     Rotation alone would always let the same one follow the same other.
     """
-    shift = number % len(rivals)
+    shift = number // 2 % len(rivals)
     rotated = [*rivals[shift:], *rivals[:shift]]
     return rotated[::-1] if number % 2 else rotated
 

@@ -98,6 +98,20 @@ def test_nobody_overtakes_the_queue(virtual):
     room(virtual, scene)
 
 
+def test_nobody_overtakes_the_queue_when_a_pause_ends(virtual):
+    """Who comes at its end, before the loop has served the queue, is not first."""
+
+    async def scene(room):
+        room.gate.pause(10)
+        room.send("first")
+        await asyncio.sleep(0)
+        room.loop.now += 11  # the loop was busy, its timers are late
+        assert not room.gate.paused
+        assert not room.gate.try_enter(ENDLESS)
+
+    assert room(virtual, scene).entered == [("first", 11)]
+
+
 def test_try_enter_takes_a_free_slot():
     """Without a queue nothing is awaited."""
     loop = asyncio.new_event_loop()
