@@ -345,6 +345,35 @@ async def test_mock_enrolls_serves_and_ends(start, run, environment, anna):
     assert "anna" not in log
 
 
+# The documents' own way to ask, for whoever has no client library.
+PLAIN_SAMPLE = """
+import base64, os, requests
+
+body = {"os": "DESKTOP", "min_score": 0.75, "search_mode": "FAST"}
+body["image"] = base64.b64encode(bytes(range(256))).decode()
+url = os.environ["VERIFIK_BASE_URL"] + "/v2/face-recognition/search-active-user"
+headers = {"Authorization": "Bearer " + os.environ["VERIFIK_TOKEN"]}
+for left_out in ("nothing", "os"):
+    fields = {name: value for name, value in body.items() if name != left_out}
+    answer = requests.post(url, json=fields, headers=headers)
+    print(answer.status_code, answer.text)
+"""
+
+
+async def test_mock_answers_a_plain_sample(start, run, environment):
+    """`requests.post` gets what the documents show: 200, and 409 for a field less."""
+    mock = await start("mock")
+    first = (await mock.stdout.readline()).decode()
+    environment["VERIFIK_BASE_URL"] = re.search(r"http://\S+", first)[0]
+    ended = await run(python=("-c", PLAIN_SAMPLE))
+    mock.send_signal(signal.SIGINT)
+    await mock.communicate()
+    good, bad = ended.out.splitlines()
+    assert good.startswith("200 ")
+    assert json.loads(good[4:])["data"] == []
+    assert bad == '409 {"message":"\\"os\\" is required","code":"MissingParameter"}'
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

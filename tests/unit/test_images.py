@@ -512,6 +512,22 @@ class WholeAsync(Async):
         return place
 
 
+class Delegating:
+    """One that hands the coroutines of another one on."""
+
+    def __init__(self):
+        self.inner = WholeAsync()
+
+    def seekable(self):
+        return True
+
+    def seek(self, place):
+        return self.inner.seek(place)
+
+    def read(self, size=-1):
+        return self.inner.read(size)
+
+
 class Awaitable:
     """An asynchronous file whose reads are no coroutines."""
 
@@ -612,6 +628,12 @@ async def test_a_file_object_that_gives_nothing():
         Async,
         Awaitable,
         WholeAsync,
+        pytest.param(
+            Delegating,
+            marks=pytest.mark.xfail(
+                strict=True, reason="the coroutine that read() gives is left unawaited"
+            ),
+        ),
     ],
 )
 async def test_an_asynchronous_file(kind):
