@@ -280,7 +280,7 @@ def check_complete(options: SearchOptions) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
+    if host == "localhost":  # what ends in it is for the resolver to say
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

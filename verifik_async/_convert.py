@@ -37,6 +37,7 @@ except ImportError:
 T = TypeVar("T")
 
 _PERCENT: Final = 100.0
+_DATE_TEXT: Final = 64
 _MONTHS: Final = (
     "january",
     "february",
@@ -180,12 +181,13 @@ def _locate_in_object(
     data: dict[str, Any],
 ) -> tuple[list[Any], str, dict[str, Any] | None]:
     liveness = _liveness_part(data)
-    name = next((name for name in ("persons", "search") if name in data), None)
+    names = [name for name in ("persons", "search") if name in data]
+    if not names and liveness is None:
+        raise _WrongError("persons or search", "$.data")
+    name = next((name for name in names if data[name] is not None), None)
     if name is None:
-        if liveness is None:
-            raise _WrongError("persons or search", "$.data")
         return [], "$.data", liveness
-    persons = [] if data[name] is None else data[name]
+    persons = data[name]
     if not isinstance(persons, list):
         raise _WrongError("an array", f"$.data.{name}")
     return persons, f"$.data.{name}", liveness
@@ -301,6 +303,11 @@ def _date(value: Any, _: Any = None) -> dt.date | None:
         return None
 
 
+def _timestamp(text: str) -> dt.datetime | None:
+    # The cache below keeps what it is asked for: no text of any length.
+    return parse_date_time(text) if len(text) <= _DATE_TEXT else None
+
+
 @functools.lru_cache(maxsize=64)  # answers of one minute bear the same text
 def parse_date_time(text: str) -> dt.datetime | None:
     """Return the API's date text as a datetime without zone, None if it is none."""
@@ -332,7 +339,7 @@ def _signature(value: Any, _: Any = None) -> Signature:
     return Signature(
         message=None if message is None else _text(message),
         date_time=None if date_time is None else _text(date_time),
-        timestamp=None if date_time is None else parse_date_time(_text(date_time)),
+        timestamp=None if date_time is None else _timestamp(_text(date_time)),
     )
 
 

@@ -129,7 +129,7 @@ class LargeFile:
     def _read(self, start: int) -> bytes | None:
         want = min(PIECE, self.size - start)
         try:
-            with open(self.path.reveal(), "rb") as file:  # noqa: PTH123 - str or bytes
+            with open(self.path.reveal(), "rb", opener=_nonblocking) as file:
                 if _stamp(os.fstat(file.fileno())) != self.stamp:
                     return None
                 file.seek(start)
@@ -343,6 +343,7 @@ def _read_all(file: Any, limit: int) -> bytes | str:
     while limit > 0:  # a raw file may give less than it is asked for
         chunk = file.read(limit)
         if inspect.isawaitable(chunk):
+            _drop(chunk)
             return _ASYNCHRONOUS
         if not isinstance(chunk, bytes | bytearray | memoryview):
             return "image is a file of text: open it in binary mode"
@@ -355,4 +356,10 @@ def _read_all(file: Any, limit: int) -> bytes | str:
 
 def _rewind(file: Any) -> None:
     if getattr(file, "seekable", bool)():
-        file.seek(0)
+        _drop(file.seek(0))
+
+
+def _drop(result: object) -> None:
+    """Close a coroutine, which would warn otherwise that nobody awaited it."""
+    if inspect.iscoroutine(result):
+        result.close()

@@ -40,7 +40,10 @@ def delays(policy: RetryPolicy) -> Iterator[float]:
     """Yield seconds to wait before each resend: doubling, with full jitter."""
     steps = backoff.expo(factor=policy.base_delay, max_value=policy.max_delay)
     next(steps)  # the generator yields None first
-    for step in steps:
+    step = 0.0
+    for step in itertools.islice(steps, _LAST_STEP):
+        yield backoff.full_jitter(step)
+    while True:  # the generator would go on doubling what `max_delay` hides
         yield backoff.full_jitter(step)
 
 

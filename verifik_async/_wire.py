@@ -43,6 +43,8 @@ BODY_END: Final = b'"}'
 
 # 502 and 504 come from a proxy: what stands behind it may have done the work.
 _MAYBE_CHARGED: Final = frozenset({502, 504})
+# Each member of a gzip stream copies what follows it; nobody sends many.
+_MAX_MEMBERS: Final = 16
 _REFUSALS: Final = frozenset({400, 409, 412, 422})
 
 # https://docs.verifik.co names the reasons; the engine behind it has its own words.
@@ -83,6 +85,9 @@ _TOKEN: Final = re.compile(
 )
 _STATUS_PREFIX: Final = re.compile(r"\d{3}:\s*")
 _PARAMETER: Final = re.compile(r'"([\w.\[\]-]+)"|(\w+) is required')
+# A digest or a UUID is an id and no echo of a picture, however long.
+_HEXADECIMAL: Final = re.compile(r"[0-9a-fA-F-]{1,64}")
+_EXPIRED: Final = re.compile(r"(token|jwt).*expired|expired.*(token|jwt)", re.DOTALL)
 _SECONDS: Final = re.compile(r"\d+(\.\d*)?", re.ASCII)
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 
@@ -122,6 +127,7 @@ class Inflater:
     def __init__(self, encoding: str, limit: int) -> None:
         self._gzip = encoding.strip().lower() in ("gzip", "x-gzip")
         self._member = _gzip_member()
+        self._members = 1
         self._left = limit
 
     def feed(self, data: bytes) -> bytes | None:
@@ -136,18 +142,19 @@ class Inflater:
 
     def _inflate(self, data: bytes) -> bytes:
         """Inflate one byte more than is left at most, over all members."""
-        inflated = b""
-        while data and len(inflated) <= self._left:
+        parts: list[bytes] = []
+        room = self._left + 1
+        while data and room > 0 and self._members < _MAX_MEMBERS:
             if self._member.eof:
                 self._member = _gzip_member()
+                self._members += 1
             try:
-                inflated += self._member.decompress(
-                    data, self._left + 1 - len(inflated)
-                )
+                parts.append(self._member.decompress(data, room))
             except zlib.error:
                 break
+            room -= len(parts[-1])
             data = self._member.unused_data
-        return inflated
+        return b"".join(parts)
 
 
 def _gzip_member() -> Any:
@@ -223,9 +230,11 @@ def _redirect(reply: Reply, origin: str, secret: Masked[str]) -> RedirectError:
 def _request_id(
     found: object, headers: Mapping[str, str], secret: Masked[str]
 ) -> str | None:
-    if not isinstance(found, str):
+    if not isinstance(found, str) or not found:
         found = headers.get("X-Request-Id")
-    return clean(found, secret.reveal()) if found else None
+    if not found or _HEXADECIMAL.fullmatch(found):
+        return found or None
+    return clean(found, secret.reveal())
 
 
 def parse_retry_after(text: str | None, now: dt.datetime) -> float | None:
@@ -257,7 +266,7 @@ class _Words:
 
     message: str = ""
     code: str | None = None
-    engine_code: object = None
+    hints: tuple[object, ...] = ()
     request_id: object = None
 
 
@@ -283,7 +292,7 @@ def _words(reply: Reply) -> _Words:
     return _Words(
         message=next((text for text in spoken if isinstance(text, str) and text), ""),
         code=next((text for text in codes if isinstance(text, str) and text), None),
-        engine_code=nested.get("code"),
+        hints=(nested.get("code"), root.get("failureReason")),
         request_id=root.get("id"),
     )
 
@@ -321,7 +330,7 @@ def _refusal(reply: Reply, secret: Masked[str]) -> APIStatusError:
     # The words as they came: what is masked in a message is still to be judged.
     kind = _kind(reply.status, f"{words.code} {words.message}".lower())
     if kind is InvalidRequestError:
-        if face := _face_reason(reason, detail, code, words.engine_code, message):
+        if face := _face_reason(reason, detail, code, *words.hints, _plain(message)):
             return FaceRejectedError(message, **{**facts, "reason": face})
         if (code or "").lower() == "missingparameter":
             named = _PARAMETER.search(message)
@@ -334,7 +343,7 @@ def _kind(status: int, text: str) -> type[APIStatusError]:
     """Return the class for a status; the words only split what the status joins."""
     if status == 402 or _UNPAID.search(text):  # noqa: PLR2004
         return PaymentRequiredError
-    if status == 401 or (status == 403 and "expired" in text):  # noqa: PLR2004
+    if status == 401 or (status == 403 and _EXPIRED.search(text)):  # noqa: PLR2004
         return AuthenticationError
     if status in _REFUSALS:
         return InvalidRequestError
@@ -353,19 +362,16 @@ def _reason(message: str) -> tuple[str | None, str | None]:
     return found["token"].lower(), detail
 
 
-def _face_reason(
-    reason: str | None,
-    detail: str | None,
-    code: str | None,
-    engine_code: object,
-    message: str,
-) -> str | None:
+def _plain(message: str) -> str:
+    return _STATUS_PREFIX.sub("", message, count=1)
+
+
+def _face_reason(*words: object) -> str | None:
     """Return why the picture was refused, or None if that was not the fault.
 
     The API names the reason first; the engine's words may stand in any place.
     """
-    plain = _STATUS_PREFIX.sub("", message, count=1)
-    for given in (reason, detail, code, engine_code, plain):
+    for given in words:
         word = given.lower() if isinstance(given, str) else ""
         word = _ENGINE_WORDS.get(word, word)
         if word in _FACE_REASONS:

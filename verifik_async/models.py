@@ -202,7 +202,7 @@ class SearchResult:
         return self.matches[0] if self.matches else None
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)  # equal is the same: pictures are not compared
 class Probe:
     """A picture to search, with what differs from the call's settings.
 
@@ -215,14 +215,14 @@ class Probe:
         context: Any object of the caller's; handed back, never stored.
     """
 
-    image: ImageInput = attrs.field(repr=_masked, hash=False)
+    image: ImageInput = attrs.field(repr=_masked)
     key: str | int | None = attrs.field(default=None, kw_only=True)
     collection_id: str | None = attrs.field(default=None, kw_only=True)
     min_score: float | None = attrs.field(default=None, kw_only=True)
     extra: Mapping[str, Any] | None = attrs.field(
-        default=None, kw_only=True, repr=False, hash=False
+        default=None, kw_only=True, repr=False
     )
-    context: Any = attrs.field(default=None, kw_only=True, repr=False, eq=False)
+    context: Any = attrs.field(default=None, kw_only=True, repr=False)
 
 
 @attrs.frozen(kw_only=True)

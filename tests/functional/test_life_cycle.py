@@ -291,7 +291,7 @@ async def test_a_proxy_of_the_environment(mock, image, monkeypatch):
     """With `trust_env` the environment names the proxy, without it nobody does."""
     monkeypatch.setenv("http_proxy", mock.url)
     monkeypatch.delenv("no_proxy", raising=False)
-    url = "http://verifik.localhost:1"
+    url = "http://localhost:1"
     async with VerifikClient(
         TOKEN, base_url=url, defaults=OPTIONS, trust_env=True, retry=QUICK
     ) as client:

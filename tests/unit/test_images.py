@@ -628,12 +628,7 @@ async def test_a_file_object_that_gives_nothing():
         Async,
         Awaitable,
         WholeAsync,
-        pytest.param(
-            Delegating,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the coroutine that read() gives is left unawaited"
-            ),
-        ),
+        Delegating,
     ],
 )
 async def test_an_asynchronous_file(kind):
