@@ -151,14 +151,14 @@ class BodyPayload(aiohttp.Payload):
         """Give the attempt up and return what it may have cost.
 
         What waits in the connection's buffer would still be sent after the end of
-        the attempt: it is thrown away, so that not sent stays not sent.
+        the attempt: it is thrown away, so that not sent stays not sent. Aborting
+        also spares the connection a TLS farewell that the other side may not answer.
         """
-        if self.written_at is None:
-            return Charge.NOT_SENT
-        if self._transport is not None and self._transport.get_write_buffer_size():
+        unsent = self.written_at is None
+        if self._transport is not None:
+            unsent = unsent or self._transport.get_write_buffer_size() > 0
             self._transport.abort()
-            return Charge.NOT_SENT
-        return Charge.MAYBE_CHARGED
+        return Charge.NOT_SENT if unsent else Charge.MAYBE_CHARGED
 
 
 class Pool:
