@@ -82,6 +82,8 @@ class TokenSource:
         """
         self._lock = threading.Lock()
         self._asking: concurrent.futures.Future[None] | None = None
+        self._task: concurrent.futures.Future[None] | None = None
+        self._waiting = 0
         self._token: Token | None = None
         self._ask: Masked[Callable[[], str | Awaitable[str]]] | None = None
         if callable(given.reveal()):
@@ -118,39 +120,54 @@ class TokenSource:
             ConfigurationError: the callable gave something that is no token.
         """
         while True:
-            mine: concurrent.futures.Future[None] = concurrent.futures.Future()
             with self._lock:
                 if self._token is not None and self._token is not rejected:
                     return self._token
-                others = self._asking
-                if others is None:
-                    self._asking = mine
-            if others is None:
-                return await self._ask_for_all(mine)
-            # The one who asks may belong to another loop.
-            await asyncio.shield(asyncio.wrap_future(others))
+                asking = self._asking
+                if asking is None:
+                    asking = self._asking = concurrent.futures.Future()
+                    # A task of its own: whoever asked first may give up before the
+                    # answer comes, and others, on other loops too, wait for it.
+                    self._task = asyncio.run_coroutine_threadsafe(
+                        self._ask_for_all(asking), asyncio.get_running_loop()
+                    )
+                self._waiting += 1
+            try:
+                await asyncio.shield(asyncio.wrap_future(asking))
+            finally:
+                self._leave(asking)
 
-    async def _ask_for_all(self, done: concurrent.futures.Future[None]) -> Token:
+    def _leave(self, asking: concurrent.futures.Future[None]) -> None:
+        """Count a waiter out; an answer that nobody waits for is not asked for."""
+        with self._lock:
+            self._waiting -= 1
+            forsaken = not self._waiting and not asking.done()
+        if forsaken and self._task is not None:
+            self._task.cancel()
+            self._settle(asking, None)
+
+    async def _ask_for_all(self, asking: concurrent.futures.Future[None]) -> None:
         try:
             self._token = check_token(await self._call(), "token callable's answer")
-        except Exception as error:
-            self._settle(done, error)
+        except Exception as error:  # noqa: BLE001 - the caller's: all who wait get it
+            self._settle(asking, error)
+        except BaseException:  # the loop ends: one of the others asks
+            self._settle(asking, None)
             raise
-        except BaseException:  # cancelled: one of the others asks
-            self._settle(done, None)
-            raise
-        self._settle(done, None)
-        return self._token
+        else:
+            self._settle(asking, None)
 
     def _settle(
-        self, done: concurrent.futures.Future[None], error: Exception | None
+        self, asking: concurrent.futures.Future[None], error: Exception | None
     ) -> None:
         with self._lock:
+            if self._asking is not asking:
+                return
             self._asking = None
         if error is None:
-            done.set_result(None)
+            asking.set_result(None)
         else:
-            done.set_exception(error)
+            asking.set_exception(error)
 
     async def _call(self) -> Masked[str]:
         assert self._ask is not None  # noqa: S101 - asked for only where there is one

@@ -79,6 +79,7 @@ class Search:
         self._delays: Iterator[float] | None = None
         self._payload: BodyPayload | None = None
         self._charge = Charge.NOT_SENT
+        self._own_charge: Charge | None = None  # of an attempt that timed out
         self._last_status: int | None = None
         self._attempts = 0
         self._uncounted = 0  # attempts that `RetryPolicy.attempts` does not limit
@@ -99,16 +100,25 @@ class Search:
         state = self._state
         state.begin()
         try:
-            result = await self._until_answered()
+            outcome = await self._until_answered()
         except BaseException:
             state.counters.failed += 1
             raise
         finally:
             state.end()
-        state.counters.answered += 1
-        return result
+        if isinstance(outcome, SearchResult):
+            state.counters.answered += 1
+            return outcome
+        state.counters.failed += 1
+        try:
+            raise outcome
+        finally:
+            # Its traceback holds this frame: together they would hold the picture
+            # until the garbage collector comes by.
+            del outcome
 
-    async def _until_answered(self) -> SearchResult:
+    async def _until_answered(self) -> SearchResult | VerifikError:
+        """Send until there is an answer; errors of the wire are returned."""
         while True:
             token = self._plan.tokens.ready
             if token is None:
@@ -117,11 +127,16 @@ class Search:
             sent_at = self._now()
             try:
                 got = await self._attempt(token)
+                if isinstance(got, VerifikError) and self._is_drop(got):
+                    self._forgive_drop(got)  # in its slot: it has waited its turn
+                    got = await self._attempt(token)
             finally:
                 self._state.gate.leave()
             if isinstance(got, SearchResult):
                 return got
-            await self._prepare_again(got, token, sent_at)
+            failure = await self._prepare_again(got, token, sent_at)
+            if failure is not None:
+                return self._failed(failure)
 
     # -- waiting ---------------------------------------------------------------
 
@@ -168,9 +183,10 @@ class Search:
     async def _enter(self) -> None:
         """Wait for a slot and, with a limiter, for its permit."""
         gate, limiter = self._state.gate, self._state.limiter
+        again = self._attempts + self._throttled > 0
         while True:
             if not gate.try_enter(self._patience):
-                await self._queue()
+                await self._queue(again=again)
             if limiter is None:
                 return
             began = self._now()
@@ -184,12 +200,12 @@ class Search:
             if not gate.paused:  # a throttle may have come while it waited
                 return
             gate.leave()
+            again = True
 
-    async def _queue(self) -> None:
+    async def _queue(self, *, again: bool) -> None:
         gate, began = self._state.gate, self._now()
         pause = gate.pause_left()
         try:
-            again = self._attempts + self._throttled > 0
             granted = await self._within(gate.enter(self._patience, again=again))
         finally:
             took = self._now() - began
@@ -220,6 +236,7 @@ class Search:
         """Send once; the answer, or what it ended in with the charge of it alone."""
         began = self._now()
         self._payload = None
+        self._own_charge = None
         got: SearchResult | VerifikError | None = None
         reply: _wire.Reply | None = None
         try:
@@ -245,11 +262,12 @@ class Search:
         try:
             async with scope:
                 self._watch(scope)
+                self._attempts += 1
                 picture = await self._plan.source.open()
                 self._payload = pool.payload(self._plan.start, picture)
-                self._attempts += 1
                 return await pool.send(self._payload, token, timeouts.connect)
         except ImageError as error:
+            self._attempts -= 1
             return error
         except TimeoutError:
             if not scope.expired():
@@ -260,6 +278,7 @@ class Search:
 
     def _timed_out(self, *, whole_call: bool) -> VerifikError:
         charge = Charge.NOT_SENT if self._payload is None else self._payload.abandon()
+        self._own_charge = charge
         if whole_call or self._state.cut_off:
             self._charge = self._charge.worst(charge)
             return self._out_of_time()
@@ -307,11 +326,13 @@ class Search:
         if not payload.begun:
             return
         error = got if isinstance(got, VerifikError) else None
+        if error is not None:
+            charge = self._own_charge or error.charge
         attempt = Attempt(
             number=self._attempts + self._throttled,
-            status=None if reply is None else reply.status,
+            status=getattr(error, "status", None) if reply is None else reply.status,
             error=None if error is None else type(error).__name__,
-            charge=charge if error is None else error.charge,
+            charge=charge,
             throttled=error is not None and _retry.is_throttle(error),
             elapsed_s=self._now() - began,
             request_bytes=payload.byte_count,
@@ -329,28 +350,32 @@ class Search:
 
     async def _prepare_again(
         self, error: VerifikError, token: Token, sent_at: float
-    ) -> None:
-        """Do what must be done before the search is sent again, or raise."""
+    ) -> VerifikError | None:
+        """Do what must be done before the search is sent again; else why it is not."""
         verdict = _retry.judge(
             error,
             self._plan.retry,
             attempts=self._attempts - self._uncounted,
-            dropped=self._is_drop(error),
             renewable=self._plan.tokens.renewable and not self._token_renewed,
         )
         if verdict is Verdict.RAISE:
-            raise self._failed(error)
+            return error
+        self._note(error)
+        if verdict is Verdict.THROTTLED:
+            return self._throttle(error, sent_at)
+        if verdict is Verdict.RENEW_TOKEN:
+            return await self._renew_token(error, token)
+        return await self._back_off(error)
+
+    def _note(self, error: VerifikError) -> None:
+        """Remember what an attempt that is not the last may have cost."""
         self._charge = self._charge.worst(error.charge)
         self._maybe_charged += error.charge is Charge.MAYBE_CHARGED
-        if verdict is Verdict.THROTTLED:
-            self._throttle(error, sent_at)
-        elif verdict is Verdict.RENEW_TOKEN:
-            await self._renew_token(error, token)
-        elif verdict is Verdict.RESEND_AT_ONCE:
-            self._drop_forgiven = True
-            self._uncounted += 1
-        else:
-            await self._back_off(error)
+
+    def _forgive_drop(self, error: VerifikError) -> None:
+        self._note(error)
+        self._drop_forgiven = True
+        self._uncounted += 1
 
     def _is_drop(self, error: VerifikError) -> bool:
         """Whether an idle connection had ended before the request came over it."""
@@ -362,16 +387,16 @@ class Search:
         written_at = payload.written_at
         return written_at is None or self._now() - written_at <= _DROP_WINDOW
 
-    def _throttle(self, error: VerifikError, sent_at: float) -> None:
+    def _throttle(self, error: VerifikError, sent_at: float) -> VerifikError | None:
         """Pause everybody once, and go back to the queue."""
         self._attempts -= 1
         self._throttled += 1
         gate, retry = self._state.gate, self._plan.retry
         asked = error.retry_after if isinstance(error, APIStatusError) else None
-        if asked is not None:
+        if asked:
             gate.pause(asked, asked=True)
             if not self._patience.outlasts(self._now(), self._now() + asked):
-                raise self._failed(_retry.as_rate_limited(error))
+                return _retry.as_rate_limited(error)
         elif gate.throttled(sent_at):
             gate.pause(_retry.throttle_delay(retry, gate.throttles_in_a_row))
         if self._state.limiter is not None:
@@ -379,22 +404,25 @@ class Search:
         if self._throttled_since is None:
             self._throttled_since = self._now()
         lasted = self._now() - self._throttled_since
-        if self._deadline is None and lasted > retry.outage_limit:
-            raise self._failed(error)
+        endless = self._deadline is None and lasted > retry.outage_limit
+        return error if endless else None
 
-    async def _renew_token(self, error: VerifikError, token: Token) -> None:
+    async def _renew_token(
+        self, error: VerifikError, token: Token
+    ) -> VerifikError | None:
         renewed = await self._within(self._plan.tokens.renew(token))
         if renewed.reveal() == token.reveal():
-            raise self._failed(error)
+            return error
         self._token_renewed = True
         self._uncounted += 1
+        return None
 
-    async def _back_off(self, error: VerifikError) -> None:
+    async def _back_off(self, error: VerifikError) -> VerifikError | None:
         if self._delays is None:
             self._delays = _retry.delays(self._plan.retry)
         delay = next(self._delays)
         if self._deadline is not None and self._now() + delay >= self._deadline:
-            raise self._failed(error)  # the wait would be in vain
+            return error  # the wait would be in vain
         _logger.info(
             "search is sent again after %s attempts=%d delay_s=%.2f",
             type(error).__name__,
@@ -402,6 +430,7 @@ class Search:
             delay,
         )
         await self._sleep(delay)
+        return None
 
     def _failed(self, error: E) -> E:
         """Complete an error with what the whole search has come to."""

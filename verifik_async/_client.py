@@ -144,15 +144,15 @@ class _Core:
         here = asyncio.get_running_loop()
         grace = self.settings.close_grace
         elsewhere = [
-            asyncio.run_coroutine_threadsafe(state.close(grace), state.loop)
+            (_close_on_its_loop(state, grace), state.loop)
             for state in states
             if state.loop is not here and state.loop.is_running()
         ]
         for state in states:
             if state.loop is here:
                 await state.close(grace)
-        for closing in elsewhere:
-            await asyncio.wrap_future(closing)
+        for closing, loop in elsewhere:
+            await _settled(closing, loop)
 
     def stats(self) -> ClientStats:
         """Return the counts over all loops."""
@@ -160,6 +160,32 @@ class _Core:
             self._retire()
             states, retired = list(self._states.values()), self._retired
             return summarise(states, retired, self.settings.max_concurrency)
+
+
+def _close_on_its_loop(state: LoopState, grace: float) -> asyncio.Future[None]:
+    closing = state.close(grace)
+    try:
+        return asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(closing, state.loop)
+        )
+    except RuntimeError:  # that loop has ended in between, and closed what it had
+        closing.close()
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+async def _settled(
+    closing: asyncio.Future[None], loop: asyncio.AbstractEventLoop
+) -> None:
+    """Wait for another loop to close what is its own, or to end.
+
+    A loop that ends cancels what runs on it, or leaves it: neither is ours to feel.
+    """
+    while not closing.done() and loop.is_running():
+        await asyncio.wait([closing], timeout=0.05)
+    if closing.done() and not closing.cancelled():
+        closing.result()
 
 
 class VerifikClient:
@@ -323,7 +349,9 @@ class VerifikClient:
             probe,
         )
         _config.check_complete(options)
-        times: Timeouts = _instance("timeouts", timeouts or self._timeouts, Timeouts)
+        times: Timeouts = _instance(
+            "timeouts", self._timeouts if timeouts is None else timeouts, Timeouts
+        )
         if not isinstance(deadline, NotGiven):
             times = attrs.evolve(times, deadline=_config.deadline_seconds(deadline))
         core = self._core
@@ -331,7 +359,9 @@ class VerifikClient:
             source=image_source(Masked(probe.image), core.settings.max_image_bytes),
             start=self._body_start(options),
             timeouts=times,
-            retry=_instance("retry", retry or self._retry, RetryPolicy),
+            retry=_instance(
+                "retry", self._retry if retry is None else retry, RetryPolicy
+            ),
             tokens=self._tokens,
             decoder=core.decoder,
             origin=core.origin,

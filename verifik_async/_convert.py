@@ -58,7 +58,7 @@ _ENGLISH: Final = re.compile(
     r"(0?[1-9]|1[0-2]):(\d{2})(?::(\d{2}))? ?([AP]M)",
     re.IGNORECASE,
 )
-_NUMERIC: Final = re.compile(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", re.ASCII)
+_NUMERIC: Final = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 @attrs.frozen

@@ -171,14 +171,21 @@ class FileSource:
 
     file: Masked[ImageInput]
     limit: int
-    picture: Picture | None = attrs.field(default=None, init=False)
+    reading: "asyncio.Future[Picture | str] | None" = attrs.field(
+        default=None, init=False
+    )
 
     async def open(self) -> Picture:
-        """Return the content; what was read once serves every attempt."""
-        if self.picture is None:
-            found = await asyncio.to_thread(_from_file, self.file, self.limit)
-            self.picture = _or_raise(found)
-        return self.picture
+        """Return the content; one reading serves every attempt.
+
+        An attempt that times out does not stop it: a second reader would share the
+        file's position with the first.
+        """
+        if self.reading is None:
+            self.reading = asyncio.get_running_loop().run_in_executor(
+                None, _from_file, self.file, self.limit
+            )
+        return _or_raise(await asyncio.shield(self.reading))
 
 
 def image_source(image: Masked[ImageInput], max_bytes: int) -> ImageSource:
@@ -203,11 +210,11 @@ def _look_at(image: Masked[ImageInput], limit: int) -> "ImageSource | str":
         return _from_text(value, limit)
     if isinstance(value, os.PathLike):
         return PathSource(Masked(os.fspath(value)), limit)
-    if callable(getattr(value, "read", None)):
-        return FileSource(image, limit)
     try:
         view = memoryview(value)
     except (TypeError, ValueError):  # ValueError: a view that was released
+        if callable(getattr(value, "read", None)):
+            return FileSource(image, limit)
         return (
             "image must be bytes, an os.PathLike, base64 text, a binary file or a "
             f"Probe, not {type(value).__name__}"

@@ -31,7 +31,6 @@ class Verdict(enum.Enum):
 
     RAISE = "raise"
     RESEND = "resend after a delay; counts against `attempts`"
-    RESEND_AT_ONCE = "resend on another connection; does not count"
     RENEW_TOKEN = "resend with another token; does not count"  # noqa: S105 - no token
     THROTTLED = "back to the queue after the pause of everyone; does not count"
 
@@ -77,7 +76,6 @@ def judge(
     policy: RetryPolicy,
     *,
     attempts: int,
-    dropped: bool,
     renewable: bool,
 ) -> Verdict:
     """Decide what follows an attempt that brought no result.
@@ -86,16 +84,12 @@ def judge(
         error: What it ended in; its `charge` is of this attempt alone.
         policy: The call's policy.
         attempts: Attempts so far that count, this one included.
-        dropped: Whether a reused connection was dropped unread and the search was
-            not yet resent for that.
         renewable: Whether another token can be asked for.
     """
     if is_throttle(error):
         return Verdict.THROTTLED
     if isinstance(error, AuthenticationError):
         return Verdict.RENEW_TOKEN if renewable else Verdict.RAISE
-    if dropped:
-        return Verdict.RESEND_AT_ONCE
     if attempts >= policy.attempts or not _may_resend(error, policy):
         return Verdict.RAISE
     return Verdict.RESEND

@@ -71,6 +71,7 @@ class LoopState:
         self.cut_off = False
         self._searches = 0
         self._idle: asyncio.Future[None] | None = None
+        self._closed: asyncio.Future[None] | None = None
 
     def begin(self) -> None:
         """Count a search in."""
@@ -83,13 +84,23 @@ class LoopState:
             self._idle.set_result(None)
 
     async def close(self, grace: float) -> None:
-        """Let searches go on for `grace` seconds, cut the rest off, close."""
+        """Let searches go on for `grace` seconds, cut the rest off, close.
+
+        Whoever comes second waits for the first.
+        """
+        if self._closed is not None:
+            await asyncio.shield(self._closed)
+            return
+        self._closed = self.loop.create_future()
         try:
             await self._drain(grace)
         finally:
             self._cut_off()
             self.gate.close()
-            await self.pool.close()
+            try:
+                await self.pool.close()
+            finally:
+                self._closed.set_result(None)
 
     async def _drain(self, grace: float) -> None:
         if not self._searches:

@@ -36,7 +36,13 @@ from verifik_async.errors import (
 Ssl: TypeAlias = ssl_module.SSLContext | aiohttp.Fingerprint | bool | None
 Session: TypeAlias = aiohttp.ClientSession
 TraceConfig: TypeAlias = aiohttp.TraceConfig
-Received: TypeAlias = _wire.Reply | TransportError | ImageError | ResponseTooLargeError
+Received: TypeAlias = (
+    _wire.Reply
+    | TransportError
+    | ImageError
+    | ResponseTooLargeError
+    | ConfigurationError
+)
 
 # Nothing arrived: the fault lies before the first byte of a request.
 _NEVER_ARRIVED: Final = (
@@ -116,6 +122,7 @@ class BodyPayload(aiohttp.Payload):
         except ImageError as error:
             self.failure = error
             raise
+        await self._hand_over(writer)
         self.written_at = asyncio.get_running_loop().time()
 
     async def write_with_length(
@@ -138,6 +145,22 @@ class BodyPayload(aiohttp.Payload):
                     joint = b""
                 await writer.write(text)
 
+    async def _hand_over(self, writer: AbstractStreamWriter) -> None:
+        """Wait until the operating system has the last byte.
+
+        A connection that breaks throws its buffer away, and nobody could tell then
+        whether the request was sent.
+        """
+        transport = self._transport
+        if transport is None or not transport.get_write_buffer_size():
+            return
+        low, high = transport.get_write_buffer_limits()
+        transport.set_write_buffer_limits(0)
+        try:
+            await writer.drain()
+        finally:
+            transport.set_write_buffer_limits(high, low)
+
     def _note_connection(self, writer: AbstractStreamWriter) -> None:
         """Remember the connection: aiohttp tells nowhere whether it was reused."""
         self.begun = True
@@ -154,11 +177,9 @@ class BodyPayload(aiohttp.Payload):
         the attempt: it is thrown away, so that not sent stays not sent. Aborting
         also spares the connection a TLS farewell that the other side may not answer.
         """
-        unsent = self.written_at is None
         if self._transport is not None:
-            unsent = unsent or self._transport.get_write_buffer_size() > 0
             self._transport.abort()
-        return Charge.NOT_SENT if unsent else Charge.MAYBE_CHARGED
+        return Charge.NOT_SENT if self.written_at is None else Charge.MAYBE_CHARGED
 
 
 class Pool:
@@ -229,6 +250,14 @@ class Pool:
             return await self._read(response)
         except (aiohttp.ClientError, OSError) as error:
             return self._fault(error, payload, answered=response is not None)
+        except (ValueError, TypeError, RuntimeError) as error:
+            # Of a caller's session or trace, as aiohttp's own `auth=` beside our
+            # header: the frames below hold the token, so it is not let through.
+            return ConfigurationError(
+                f"session: the request failed inside of it ({type(error).__name__}); "
+                "it must be open, without auth= and with sound middlewares and traces",
+                charge=payload.abandon(),
+            )
         finally:
             if response is not None and not response.content.is_eof():
                 response.close()
@@ -242,11 +271,11 @@ class Pool:
         chunks: list[bytes] = []
         content = response.content
         if announced > limit:
-            return _wire.too_large(response.status, limit)
+            return _over(response, limit)
         while chunk := await content.readany():
             inflated = inflater.feed(chunk)
             if inflated is None:
-                return _wire.too_large(response.status, limit)
+                return _over(response, limit)
             chunks.append(inflated)
         return _wire.Reply(response.status, response.headers, b"".join(chunks))
 
@@ -316,6 +345,15 @@ class Pool:
             headers=self._fixed_headers(),
             trace_configs=list(settings.trace_configs),
         )
+
+
+def _over(
+    response: aiohttp.ClientResponse, limit: int
+) -> _wire.Reply | ResponseTooLargeError:
+    """Return what an answer over the limit comes to: a refusal stays one."""
+    if 200 <= response.status < 300:  # noqa: PLR2004
+        return _wire.too_large(response.status, limit)
+    return _wire.Reply(response.status, response.headers, b"")
 
 
 def _is_drop(error: Exception) -> bool:

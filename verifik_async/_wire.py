@@ -88,7 +88,7 @@ _PARAMETER: Final = re.compile(r'"([\w.\[\]-]+)"|(\w+) is required')
 # A digest or a UUID is an id and no echo of a picture, however long.
 _HEXADECIMAL: Final = re.compile(r"[0-9a-fA-F-]{1,64}")
 _EXPIRED: Final = re.compile(r"(token|jwt).*expired|expired.*(token|jwt)", re.DOTALL)
-_SECONDS: Final = re.compile(r"\d+(\.\d*)?", re.ASCII)
+_SECONDS: Final = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 
 
@@ -232,9 +232,11 @@ def _request_id(
 ) -> str | None:
     if not isinstance(found, str) or not found:
         found = headers.get("X-Request-Id")
-    if not found or _HEXADECIMAL.fullmatch(found):
-        return found or None
-    return clean(found, secret.reveal())
+    if not found:
+        return None
+    echoed = secret.reveal() in found
+    plain = _HEXADECIMAL.fullmatch(found) is not None and not echoed
+    return found if plain else clean(found, secret.reveal())
 
 
 def parse_retry_after(text: str | None, now: dt.datetime) -> float | None:
@@ -323,9 +325,7 @@ def _refusal(reply: Reply, secret: Masked[str]) -> APIStatusError:
         "reason": reason,
         "detail": detail,
         "request_id": _request_id(words.request_id, reply.headers, secret),
-        "retry_after": parse_retry_after(
-            reply.headers.get("Retry-After"), dt.datetime.now(dt.UTC)
-        ),
+        "retry_after": _retry_after(reply),
     }
     # The words as they came: what is masked in a message is still to be judged.
     kind = _kind(reply.status, f"{words.code} {words.message}".lower())
@@ -337,6 +337,14 @@ def _refusal(reply: Reply, secret: Masked[str]) -> APIStatusError:
             parameter = named and (named[1] or named[2])
             return MissingParameterError(message, parameter=parameter, **facts)
     return kind(message, **facts)
+
+
+def _retry_after(reply: Reply) -> float | None:
+    asked = reply.headers.get("Retry-After")
+    seconds = parse_retry_after(asked, dt.datetime.now(dt.UTC))
+    if seconds is None and asked is not None and reply.status == 503:  # noqa: PLR2004
+        return 0.0  # of no use as a number, but it makes this 503 a throttle
+    return seconds
 
 
 def _kind(status: int, text: str) -> type[APIStatusError]:

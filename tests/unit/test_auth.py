@@ -426,14 +426,14 @@ async def test_a_callable_at_its_end():
             await made.get()
 
 
-async def test_a_cancelled_asker_lets_another_ask():
-    """Nobody waits for an answer that will not come."""
+async def test_a_cancelled_asker_takes_nothing_from_the_others():
+    """The asking goes on for those who still wait, and is not done twice."""
     calls = []
+    gate = asyncio.Event()
 
     async def ask():
         calls.append(1)
-        if len(calls) == 1:
-            await asyncio.Event().wait()
+        await gate.wait()
         return "token"
 
     made = source(ask)
@@ -443,8 +443,31 @@ async def test_a_cancelled_asker_lets_another_ask():
         waiting = [tasks.create_task(made.get()) for _ in range(3)]
         await settle()
         asker.cancel()
+        await settle()
+        gate.set()
     assert asker.cancelled()
     assert [task.result().reveal() for task in waiting] == ["token"] * 3
+    assert len(calls) == 1
+
+
+async def test_an_answer_that_nobody_waits_for_is_asked_for_anew():
+    """A callable that hangs does not hang whoever comes after its waiters."""
+    calls = []
+
+    async def ask():
+        calls.append(1)
+        if len(calls) == 1:
+            await asyncio.Event().wait()
+        return "token"
+
+    made = source(ask)
+    for _ in range(2):
+        async with asyncio.TaskGroup() as tasks:
+            asker = tasks.create_task(made.get())
+            await settle()
+            asker.cancel()
+        await settle()
+    assert (await made.get()).reveal() == "token"
     assert len(calls) == 2
 
 

@@ -14,7 +14,6 @@ from verifik_async._retry import (
     judge,
     throttle_delay,
 )
-from verifik_async._types import Charge
 
 DEFAULT = RetryPolicy()
 DARING = RetryPolicy(retry_maybe_charged=True)
@@ -89,31 +88,22 @@ TABLE = [
 )
 def test_verdicts(error, policy, verdict):
     """Each way that an attempt can end has its consequence."""
-    assert judge(error, policy, attempts=1, dropped=False, renewable=True) is verdict
+    assert judge(error, policy, attempts=1, renewable=True) is verdict
 
 
 @pytest.mark.parametrize(("attempts", "verdict"), [(3, "RESEND"), (4, "RAISE")])
 def test_attempts_come_to_an_end(attempts, verdict):
     """Four by default, the first included."""
     error = errors.ConnectError()
-    found = judge(error, DEFAULT, attempts=attempts, dropped=False, renewable=False)
+    found = judge(error, DEFAULT, attempts=attempts, renewable=False)
     assert found is Verdict[verdict]
 
 
 def test_a_token_that_cannot_be_renewed():
     """Without another token the refusal stands."""
     error = status(errors.AuthenticationError, 401)
-    found = judge(error, DEFAULT, attempts=1, dropped=False, renewable=False)
+    found = judge(error, DEFAULT, attempts=1, renewable=False)
     assert found is Verdict.RAISE
-
-
-@pytest.mark.parametrize("attempts", [1, 99])
-@pytest.mark.parametrize("charge", list(Charge))
-def test_a_dropped_connection_is_resent_at_once(attempts, charge):
-    """Neither attempts nor charge matter: nobody had read the request."""
-    error = lost(errors.ConnectionLostError, charge)
-    found = judge(error, ONCE, attempts=attempts, dropped=True, renewable=False)
-    assert found is Verdict.RESEND_AT_ONCE
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def refuse(sample):
 
 def judge(error, attempts=1, policy=POLICY):
     """Return what follows an error of a search whose token can be renewed."""
-    return _retry.judge(error, policy, attempts=attempts, dropped=False, renewable=True)
+    return _retry.judge(error, policy, attempts=attempts, renewable=True)
 
 
 @pytest.mark.parametrize(

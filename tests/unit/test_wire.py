@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 from verifik_async import _sanitize, errors
 from verifik_async._config import SearchOptions
 from verifik_async._convert import Decoder
+from verifik_async._retry import is_throttle
 from verifik_async._types import Charge, Masked, OperatingSystem, SearchMode
 from verifik_async._wire import (
     BODY_END,
@@ -587,7 +588,17 @@ def test_retry_after_as_a_date_counts_from_now():
     date = email.utils.formatdate(time.time() + 90, usegmt=True)
     assert 80 < understand(503, {}, Retry_After=date).retry_after <= 90
     date = email.utils.formatdate(time.time() - 90, usegmt=True)
-    assert understand(503, {}, Retry_After=date).retry_after is None
+    assert understand(429, {}, Retry_After=date).retry_after is None
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "-5", "soon", "", "Mon, 01 Jan 2001 00:00:00 GMT"]
+)
+def test_a_503_with_any_retry_after_is_a_throttle(text):
+    """Junk is of no use as a number, and still asks everybody to slow down."""
+    error = understand(503, {}, Retry_After=text)
+    assert error.retry_after == 0.0
+    assert is_throttle(error)
 
 
 @pytest.mark.parametrize(
@@ -608,7 +619,6 @@ def test_retry_after_as_a_date_counts_from_now():
         "Infinity",
         "5 s",
         "1,5",
-        ".5",
         "1_0",
         "\N{ARABIC-INDIC DIGIT ONE}",
         "0x10",
