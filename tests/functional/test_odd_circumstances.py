@@ -11,7 +11,7 @@ import warnings
 import aiohttp
 import attrs
 import pytest
-from support import OPTIONS, QUICK, TOKEN
+from support import OPTIONS, QUICK, client_of
 from support.raw_server import OK, raw_server
 
 from verifik_async import (
@@ -25,12 +25,6 @@ from verifik_async import (
     errors,
 )
 from verifik_async.testing import Fault, MockVerifik
-
-
-def client_of(url: str, **settings: object) -> VerifikClient:
-    return VerifikClient(
-        TOKEN, base_url=url, **{"defaults": OPTIONS, "retry": QUICK, **settings}
-    )
 
 
 async def test_closing_while_another_threads_loop_ends(image):

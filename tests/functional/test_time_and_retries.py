@@ -7,7 +7,7 @@ import time
 
 import attrs
 import pytest
-from support import OPTIONS, QUICK, TOKEN
+from support import QUICK, client_of
 from support.raw_server import OK, raw_server
 
 from verifik_async import (
@@ -15,16 +15,9 @@ from verifik_async import (
     RateLimit,
     RetryPolicy,
     Timeouts,
-    VerifikClient,
     errors,
 )
 from verifik_async.testing import Fault, MockVerifik
-
-
-def client_of(url: str, **settings: object) -> VerifikClient:
-    return VerifikClient(
-        TOKEN, base_url=url, **{"defaults": OPTIONS, "retry": QUICK, **settings}
-    )
 
 
 async def test_a_deadline_bounds_the_whole_call(mock, image):

@@ -31,6 +31,17 @@ CONTRACT = {
 MORE = {"Attempt", "ClientStats", "Collection", "Limiter", "Thumbnail"}
 
 
+def fresh(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in an interpreter that has imported nothing yet."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
 def test_exported_names():
     """The root exports the contract, the errors and the types of their fields."""
     assert set(verifik_async.__all__) == CONTRACT | MORE | set(errors.__all__)
@@ -55,13 +66,7 @@ def test_no_optional_package_is_imported():
     code = (
         "import sys, verifik_async; print(*{m.partition('.')[0] for m in sys.modules})"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    run = fresh(code)
     loaded = set(run.stdout.split())
     assert {"aiohttp", "attrs", "cattrs", "backoff"} <= loaded
     optional = {"cyclopts", "rich", "PIL", "pytest", "requests", "uvloop", "hypothesis"}
@@ -82,11 +87,5 @@ def test_the_logger_is_silent_by_default():
         "import logging, verifik_async;"
         "logging.getLogger('verifik_async').warning('heard')"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    run = fresh(code)
     assert run.stderr == ""
