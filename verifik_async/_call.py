@@ -5,6 +5,8 @@ raised outside of any handler, so that none drags another along.
 """
 
 import asyncio
+import copy
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
@@ -15,30 +17,41 @@ from verifik_async import _retry, _wire
 from verifik_async._auth import Token, TokenSource
 from verifik_async._config import Origin, RetryPolicy, Timeouts
 from verifik_async._convert import Decoder
-from verifik_async._gate import Patience
+from verifik_async._deadline import CutOff, Deadline
+from verifik_async._gate import Patience, Rank, Refused, Ticket
 from verifik_async._images import ImageSource
 from verifik_async._retry import Verdict
-from verifik_async._state import LoopState, closed_error
+from verifik_async._state import LoopState
+from verifik_async._tally import Tally
 from verifik_async._transport import BodyPayload
 from verifik_async._types import Charge
 from verifik_async.errors import (
     APIStatusError,
     AttemptTimeoutError,
+    ConfigurationError,
+    ConnectError,
     ConnectionLostError,
-    DeadlineExceededError,
     ImageError,
     RateLimitedError,
+    RedirectError,
+    ResponseShapeError,
+    ResponseTooLargeError,
+    ServerError,
     VerifikError,
 )
-from verifik_async.models import Attempt, CallInfo, SearchResult
+from verifik_async.models import Attempt, SearchResult
+from verifik_async.rules import is_throttle
 
 T = TypeVar("T")
-E = TypeVar("E", bound=VerifikError)
 
 _logger = logging.getLogger("verifik_async")
 
 # A server that drops an idle connection does so at once; later it was at work.
 _DROP_WINDOW = 1.0
+# Attempts that `RetryPolicy.attempts` does not limit.
+_FREE = (Verdict.AT_ONCE, Verdict.RENEW_TOKEN)
+# Errors that the service itself has brought about by an answer.
+_ANSWERS = (APIStatusError, ResponseShapeError, ResponseTooLargeError, RedirectError)
 
 
 @attrs.define(kw_only=True)
@@ -66,28 +79,49 @@ class Plan:
     on_attempt: Callable[[Attempt], object] | None
 
 
-class Search:
-    """One search on its way; used once."""
+@attrs.frozen
+class Company:
+    """The batch that a search is part of.
 
-    def __init__(self, plan: Plan, state: LoopState) -> None:
+    Attributes:
+        until: When the batch must be over, on the loop's clock, or None.
+        cut: Ends the waits of its searches, but not what is on the wire.
+    """
+
+    until: float | None
+    cut: CutOff
+
+
+class Search:
+    """One search on its way; used once.
+
+    Attributes:
+        tally: What it has come to.
+        hopeless: Whether it failed for what would meet every other search too: the
+            service wants more quiet, or is down for longer, than the policy allows.
+    """
+
+    def __init__(
+        self, plan: Plan, state: LoopState, company: Company | None = None
+    ) -> None:
+        self.tally = Tally(state.loop.time())
+        self.hopeless = False
         self._plan = plan
         self._state = state
-        self._began = state.loop.time()
         limit = plan.timeouts.deadline
-        self._deadline = None if limit is None else self._began + limit
-        self._patience = Patience(self._deadline, plan.retry.max_retry_after)
+        if company is None:
+            rank = Rank.SINGLE
+            self._deadline = Deadline(state.loop, limit, (state.cut,))
+            self._deadline.begin()
+        else:  # the call's own time begins with its first slot
+            rank = Rank.BATCH
+            cuts = (state.cut, company.cut)
+            self._deadline = Deadline(state.loop, limit, cuts, company.until)
+        self._ticket = Ticket(rank, self._patience(), self.tally.began)
         self._delays: Iterator[float] | None = None
         self._payload: BodyPayload | None = None
-        self._charge = Charge.NOT_SENT
         self._own_charge: Charge | None = None  # of an attempt that timed out
-        self._last_status: int | None = None
-        self._attempts = 0
-        self._uncounted = 0  # attempts that `RetryPolicy.attempts` does not limit
-        self._throttled = 0
         self._throttled_since: float | None = None
-        self._maybe_charged = 0
-        self._queued = 0.0
-        self._waited = 0.0
         self._drop_forgiven = False
         self._token_renewed = False
 
@@ -119,116 +153,110 @@ class Search:
 
     async def _until_answered(self) -> SearchResult | VerifikError:
         """Send until there is an answer; errors of the wire are returned."""
+        gate, ticket = self._state.gate, self._ticket
         while True:
-            token = self._plan.tokens.ready
-            if token is None:
-                token = await self._within(self._plan.tokens.get())
+            token = self._plan.tokens.ready or await self._first_token()
             await self._enter()
-            sent_at = self._now()
             try:
                 got = await self._attempt(token)
-                if isinstance(got, VerifikError) and self._is_drop(got):
-                    self._forgive_drop(got)  # in its slot: it has waited its turn
+                if isinstance(got, SearchResult):
+                    gate.answered(ticket)
+                    return got
+                verdict = self._judge(got)
+                if verdict is Verdict.AT_ONCE:  # in its slot: it has waited its turn
                     got = await self._attempt(token)
+                    if isinstance(got, SearchResult):
+                        gate.answered(ticket)
+                        return got
+                    verdict = self._judge(got)
+                # Before the slot is given back: who gets it must know.
+                probed = ticket.probes is not None
+                self._tell_gate(got)
             finally:
-                self._state.gate.leave()
-            if isinstance(got, SearchResult):
-                return got
-            failure = await self._prepare_again(got, token, sent_at)
+                gate.leave(ticket)
+            failure = await self._prepare_again(got, verdict, token, probed=probed)
             if failure is not None:
-                return self._failed(failure)
+                return self.tally.complete(failure)
 
-    # -- waiting ---------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------
 
     def _now(self) -> float:
         return self._state.loop.time()
 
-    async def _within(self, work: Awaitable[T]) -> T:
-        """Await something within the deadline.
+    def _patience(self) -> Patience:
+        retry = self._plan.retry
+        return Patience(self._deadline.at, retry.max_retry_after, retry.outage_limit)
 
-        Raises:
-            DeadlineExceededError: it took longer.
-            ClientClosedError: the client was closed meanwhile.
-        """
-        scope = asyncio.timeout_at(self._deadline)
+    async def _within(self, work: Awaitable[T]) -> T:
+        return await self._deadline.within(work, self.tally)
+
+    async def _first_token(self) -> Token:
+        # Bounded in a batch, too, where the search's own time has not begun.
+        scope = asyncio.timeout(self._plan.timeouts.deadline)
         try:
             async with scope:
-                self._watch(scope)
-                return await work
+                return await self._within(self._plan.tokens.get())
         except TimeoutError:
             if not scope.expired():
                 raise
-        finally:
-            self._state.scopes.discard(scope)
-        raise self._out_of_time()
-
-    def _watch(self, scope: asyncio.Timeout) -> None:
-        """Let the closing client end this wait."""
-        self._state.scopes.add(scope)
-        if self._state.cut_off:
-            scope.reschedule(self._now())
-
-    def _out_of_time(self) -> VerifikError:
-        if self._state.cut_off:
-            return self._failed(closed_error())
-        last = f", last status {self._last_status}" if self._last_status else ""
-        return self._failed(
-            DeadlineExceededError(
-                f"no answer within the deadline of {self._plan.timeouts.deadline:g} s"
-                f" ({self._attempts} attempts, {self._throttled} throttled{last})",
-                last_status=self._last_status,
-            )
-        )
+        raise self._deadline.error(self.tally)
 
     async def _enter(self) -> None:
         """Wait for a slot and, with a limiter, for its permit."""
-        gate, limiter = self._state.gate, self._state.limiter
-        again = self._attempts + self._throttled > 0
+        gate, limiter, ticket = self._state.gate, self._state.limiter, self._ticket
         while True:
-            if not gate.try_enter(self._patience):
-                await self._queue(again=again)
-            if limiter is None:
-                return
-            began = self._now()
-            try:
-                await self._within(limiter.acquire())
-            except BaseException:
-                gate.leave()
-                raise
-            finally:
-                self._queued += self._now() - began
-            if not gate.paused:  # a throttle may have come while it waited
-                return
-            gate.leave()
-            again = True
+            if not gate.try_enter(ticket):
+                await self._queue()
+            if limiter is not None:
+                await self._permit(limiter.acquire())
+                if gate.recalled(ticket):  # a throttle may have come while it waited
+                    continue
+            break
+        if (ended := self._deadline.over(self.tally)) is not None:
+            gate.take_back(ticket)
+            raise ended
+        if not self._deadline.begun:
+            self._deadline.begin()
+            ticket.patience = self._patience()
 
-    async def _queue(self, *, again: bool) -> None:
+    async def _permit(self, permit: Awaitable[None]) -> None:
+        began = self._now()
+        try:
+            await self._within(permit)
+        except BaseException:
+            self._state.gate.take_back(self._ticket)
+            raise
+        finally:
+            self.tally.queued += self._now() - began
+
+    async def _queue(self) -> None:
         gate, began = self._state.gate, self._now()
         pause = gate.pause_left()
         try:
-            granted = await self._within(gate.enter(self._patience, again=again))
+            refused = await self._within(gate.enter(self._ticket))
         finally:
             took = self._now() - began
-            self._waited += min(took, pause)
-            self._queued += max(0.0, took - pause)
-        if not granted:
-            asked = gate.asked_pause()
-            raise self._failed(
-                RateLimitedError(
-                    f"the service asked for {asked:.1f} s of quiet, more than this "
-                    "call may wait",
-                    status=429,
-                    charge=Charge.NOT_SENT,
-                    retry_after=asked,
-                )
-            )
+            self.tally.waited += min(took, pause)
+            self.tally.queued += max(0.0, took - pause)
+        if refused is not None:
+            raise self.tally.complete(self._refusal(refused))
 
-    async def _sleep(self, seconds: float) -> None:
-        began = self._now()
-        try:
-            await self._within(asyncio.sleep(seconds))
-        finally:
-            self._waited += self._now() - began
+    def _refusal(self, refused: Refused) -> VerifikError:
+        """Return the error for a search that is not sent because of the service."""
+        if refused.error is not None:
+            self.hopeless = True
+            error = copy.copy(refused.error)  # of another search's request
+            error.charge = Charge.NOT_SENT
+            return error
+        asked = refused.asked or 0.0
+        self.hopeless = asked > self._plan.retry.max_retry_after
+        return RateLimitedError(
+            f"the service asked for {asked:.1f} s of quiet, more than this call may "
+            "wait",
+            status=429,
+            charge=Charge.NOT_SENT,
+            retry_after=asked,
+        )
 
     # -- one attempt -----------------------------------------------------------
 
@@ -253,35 +281,34 @@ class Search:
 
     async def _receive(self, token: Token, began: float) -> _wire.Reply | VerifikError:
         """Send once, within the time of an attempt and of the call."""
-        timeouts, pool = self._plan.timeouts, self._state.pool
-        until = self._deadline
+        timeouts, pool, cut = self._plan.timeouts, self._state.pool, self._state.cut
+        until = self._deadline.at
         if timeouts.attempt is not None:
-            end = began + timeouts.attempt
-            until = end if until is None else min(until, end)
+            until = self._deadline.before(began + timeouts.attempt)
         scope = asyncio.timeout_at(until)
         try:
             async with scope:
-                self._watch(scope)
-                self._attempts += 1
+                cut.watch(scope)
+                self.tally.attempts += 1
                 picture = await self._plan.source.open()
                 self._payload = pool.payload(self._plan.start, picture)
                 return await pool.send(self._payload, token, timeouts.connect)
         except ImageError as error:
-            self._attempts -= 1
+            self.tally.attempts -= 1
             return error
         except TimeoutError:
             if not scope.expired():
                 raise
         finally:
-            self._state.scopes.discard(scope)
-        return self._timed_out(whole_call=until == self._deadline)
+            cut.forget(scope)
+        return self._timed_out(whole_call=until == self._deadline.at)
 
     def _timed_out(self, *, whole_call: bool) -> VerifikError:
         charge = Charge.NOT_SENT if self._payload is None else self._payload.abandon()
         self._own_charge = charge
-        if whole_call or self._state.cut_off:
-            self._charge = self._charge.worst(charge)
-            return self._out_of_time()
+        if whole_call or self._state.cut.error is not None:
+            self.tally.charge = self.tally.charge.worst(charge)
+            return self._deadline.error(self.tally)
         origin = self._plan.origin
         return AttemptTimeoutError(
             f"no answer from {origin.host}:{origin.port} within "
@@ -294,22 +321,14 @@ class Search:
     def _interpret(
         self, reply: _wire.Reply, token: Token
     ) -> SearchResult | VerifikError:
-        self._last_status = reply.status
-        call = CallInfo(
-            attempts=self._attempts,
-            throttled=self._throttled,
-            maybe_charged=self._maybe_charged,
-            queued_s=self._queued,
-            waited_s=self._waited,
-            elapsed_s=self._now() - self._began,
-            status=reply.status,
-            request_bytes=0 if self._payload is None else self._payload.byte_count,
-            response_bytes=len(reply.body),
-        )
+        tally = self.tally
+        tally.status = reply.status
+        tally.request_bytes = 0 if self._payload is None else self._payload.byte_count
+        tally.response_bytes = len(reply.body)
         return _wire.interpret(
             reply,
             self._plan.decoder,
-            call=call,
+            call=tally.info(self._now()),
             origin=self._plan.origin.text,
             secret=token,
         )
@@ -329,18 +348,16 @@ class Search:
         if error is not None:
             charge = self._own_charge or error.charge
         attempt = Attempt(
-            number=self._attempts + self._throttled,
+            number=self.tally.sent,
             status=getattr(error, "status", None) if reply is None else reply.status,
             error=None if error is None else type(error).__name__,
             charge=charge,
-            throttled=error is not None and _retry.is_throttle(error),
+            throttled=error is not None and is_throttle(error),
             elapsed_s=self._now() - began,
             request_bytes=payload.byte_count,
             response_bytes=0 if reply is None else len(reply.body),
         )
-        self._state.counters.count(attempt, resent=self._attempts > 1)
-        if reply is not None and not attempt.throttled:
-            self._state.gate.answered()
+        self._state.counters.count(attempt, resent=self.tally.attempts > 1)
         if _logger.isEnabledFor(logging.DEBUG):
             _log(attempt)
         if self._plan.on_attempt is not None:
@@ -348,34 +365,21 @@ class Search:
 
     # -- between attempts ------------------------------------------------------
 
-    async def _prepare_again(
-        self, error: VerifikError, token: Token, sent_at: float
-    ) -> VerifikError | None:
-        """Do what must be done before the search is sent again; else why it is not."""
+    def _judge(self, error: VerifikError) -> Verdict:
+        """Decide what follows; still in the slot."""
+        dropped, probes = self._is_drop(error), self._ticket.probes is not None
         verdict = _retry.judge(
             error,
             self._plan.retry,
-            attempts=self._attempts - self._uncounted,
+            attempts=self.tally.counted - probes,
             renewable=self._plan.tokens.renewable and not self._token_renewed,
+            dropped=dropped,
         )
-        if verdict is Verdict.RAISE:
-            return error
-        self._note(error)
-        if verdict is Verdict.THROTTLED:
-            return self._throttle(error, sent_at)
-        if verdict is Verdict.RENEW_TOKEN:
-            return await self._renew_token(error, token)
-        return await self._back_off(error)
-
-    def _note(self, error: VerifikError) -> None:
-        """Remember what an attempt that is not the last may have cost."""
-        self._charge = self._charge.worst(error.charge)
-        self._maybe_charged += error.charge is Charge.MAYBE_CHARGED
-
-    def _forgive_drop(self, error: VerifikError) -> None:
-        self._note(error)
-        self._drop_forgiven = True
-        self._uncounted += 1
+        if verdict is not Verdict.RAISE:
+            self.tally.note(error)
+        self._drop_forgiven |= dropped
+        self.tally.free += verdict in _FREE or (probes and verdict is Verdict.RESEND)
+        return verdict
 
     def _is_drop(self, error: VerifikError) -> bool:
         """Whether an idle connection had ended before the request came over it."""
@@ -387,25 +391,58 @@ class Search:
         written_at = payload.written_at
         return written_at is None or self._now() - written_at <= _DROP_WINDOW
 
-    def _throttle(self, error: VerifikError, sent_at: float) -> VerifikError | None:
-        """Pause everybody once, and go back to the queue."""
-        self._attempts -= 1
-        self._throttled += 1
-        gate, retry = self._state.gate, self._plan.retry
-        asked = error.retry_after if isinstance(error, APIStatusError) else None
-        if asked:
-            gate.pause(asked, asked=True)
-            if not self._patience.outlasts(self._now(), self._now() + asked):
-                return _retry.as_rate_limited(error)
-        elif gate.throttled(sent_at):
-            gate.pause(_retry.throttle_delay(retry, gate.throttles_in_a_row))
+    def _tell_gate(self, error: VerifikError) -> None:
+        """Tell the gate what a request ended in: others wait for that."""
+        gate, ticket, retry = self._state.gate, self._ticket, self._plan.retry
+        if is_throttle(error):
+            asked = error.retry_after if isinstance(error, APIStatusError) else None
+            backoff = functools.partial(_retry.throttle_delay, retry)
+            gate.throttled(ticket, asked, backoff)
+        elif isinstance(error, ConnectError | ServerError):
+            if gate.failed(ticket, error, functools.partial(_retry.delays, retry)):
+                _logger.warning(
+                    "the service fails (%s): from now on one search at a time is sent, "
+                    "until one is answered",
+                    type(error).__name__,
+                )
+        elif isinstance(error, _ANSWERS):
+            gate.answered(ticket)
+        elif not isinstance(error, ImageError | ConfigurationError):
+            gate.lost(ticket)
+
+    async def _prepare_again(
+        self, error: VerifikError, verdict: Verdict, token: Token, *, probed: bool
+    ) -> VerifikError | None:
+        """Do what must be done before the search is sent again; else why it is not."""
+        match verdict:
+            case Verdict.THROTTLED:
+                return self._throttle(error)
+            case Verdict.RENEW_TOKEN:
+                return await self._renew_token(error, token)
+            case Verdict.RESEND:
+                # The gate sees to the delays of an outage.
+                return None if probed else await self._back_off(error)
+            case _:
+                return error
+
+    def _throttle(self, error: VerifikError) -> VerifikError | None:
+        """Go back to the queue, unless that is in vain; everybody is paused by now."""
+        self.tally.attempts -= 1
+        self.tally.throttled += 1
+        now, gate, retry = self._now(), self._state.gate, self._plan.retry
         if self._state.limiter is not None:
             self._state.limiter.pause(gate.pause_left())
+        asked = error.retry_after if isinstance(error, APIStatusError) else None
+        if asked and not self._ticket.patience.outlasts(now, now + asked):
+            self.hopeless = asked > retry.max_retry_after
+            return _retry.as_rate_limited(error)
         if self._throttled_since is None:
-            self._throttled_since = self._now()
-        lasted = self._now() - self._throttled_since
-        endless = self._deadline is None and lasted > retry.outage_limit
-        return error if endless else None
+            self._throttled_since = now
+        endless = now - self._throttled_since > retry.outage_limit
+        if self._deadline.at is None and endless:
+            self.hopeless = True
+            return error
+        return None
 
     async def _renew_token(
         self, error: VerifikError, token: Token
@@ -414,29 +451,25 @@ class Search:
         if renewed.reveal() == token.reveal():
             return error
         self._token_renewed = True
-        self._uncounted += 1
         return None
 
     async def _back_off(self, error: VerifikError) -> VerifikError | None:
         if self._delays is None:
             self._delays = _retry.delays(self._plan.retry)
-        delay = next(self._delays)
-        if self._deadline is not None and self._now() + delay >= self._deadline:
+        delay, began = next(self._delays), self._now()
+        if self._deadline.at is not None and began + delay >= self._deadline.at:
             return error  # the wait would be in vain
         _logger.info(
             "search is sent again after %s attempts=%d delay_s=%.2f",
             type(error).__name__,
-            self._attempts,
+            self.tally.attempts,
             delay,
         )
-        await self._sleep(delay)
+        try:
+            await self._within(asyncio.sleep(delay))
+        finally:
+            self.tally.waited += self._now() - began
         return None
-
-    def _failed(self, error: E) -> E:
-        """Complete an error with what the whole search has come to."""
-        error.attempts = self._attempts
-        error.charge = error.charge.worst(self._charge)
-        return error
 
 
 def _log(attempt: Attempt) -> None:

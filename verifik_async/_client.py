@@ -1,191 +1,44 @@
 """The session manager: one object that everything is asked of."""
 
-import asyncio
 import copy
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
-import attrs
-
-from verifik_async import _config, _transport, _wire
+from verifik_async import _config, _transport
 from verifik_async._auth import TokenInput, TokenSource
-from verifik_async._call import Plan, Search
+from verifik_async._batch import Batch, Order, collect
+from verifik_async._call import Search
 from verifik_async._config import (
     Limiter,
-    Origin,
     RateLimit,
     RetryPolicy,
     SearchOptions,
     Timeouts,
 )
-from verifik_async._convert import Decoder
-from verifik_async._gate import Gate, build_limiter
-from verifik_async._images import image_source
-from verifik_async._state import Counters, LoopState, closed_error, summarise
+from verifik_async._core import Core, OnAttempt, Settings
+from verifik_async._plan import Template
+from verifik_async._source import Probes, check_probes
+from verifik_async._state import LoopState, closed_error
 from verifik_async._types import NOT_GIVEN, Masked, NotGiven
-from verifik_async._version import __version__
-from verifik_async.errors import ConfigurationError
-from verifik_async.models import Attempt, ClientStats, ImageInput, Probe, SearchResult
-
-OnAttempt: TypeAlias = Callable[[Attempt], object]
+from verifik_async.errors import (
+    AuthenticationError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    VerifikError,
+)
+from verifik_async.models import (
+    ClientStats,
+    ImageInput,
+    Outcome,
+    Probe,
+    SearchResult,
+)
 
 _TIMEOUTS = Timeouts()
 _RETRY = RetryPolicy()
-
-
-@attrs.frozen(kw_only=True)
-class _Settings:
-    """What all views of a client share, checked."""
-
-    base_url: str | None
-    allow_insecure_http: bool
-    max_concurrency: int
-    max_waiting: int | None
-    rate_limit: RateLimit | Limiter | None
-    max_response_bytes: int
-    max_image_bytes: int
-    session: _transport.Session | None
-    ssl: _transport.Ssl
-    proxy: str | None = attrs.field(repr=False)
-    trust_env: bool
-    trace_configs: tuple[_transport.TraceConfig, ...]
-    on_attempt: OnAttempt | None
-    close_grace: float
-
-
-class _Core:
-    """The loops of a client, shared by its views."""
-
-    def __init__(self, settings: _Settings) -> None:
-        self.settings = settings
-        self.decoder = Decoder()
-        self.closed = False
-        self._lock = threading.Lock()
-        self._states: dict[asyncio.AbstractEventLoop, LoopState] = {}
-        self._retired = Counters()
-        self._origin: Origin | None = None
-
-    @property
-    def origin(self) -> Origin:
-        """Where the API is; the environment is read at first use."""
-        if self._origin is None:
-            settings = self.settings
-            self._origin = _config.check_base_url(
-                _config.base_url_from_environment(settings.base_url),
-                allow_insecure_http=settings.allow_insecure_http,
-            )
-        return self._origin
-
-    def state_at_hand(self) -> LoopState | None:
-        """Return what belongs to the running loop, if that is open already."""
-        state = self._states.get(asyncio.get_running_loop())
-        if state is None or self.closed or not state.pool.is_open:
-            return None
-        return state
-
-    async def state(self) -> LoopState:
-        """Return what belongs to the running loop, opened.
-
-        Raises:
-            ClientClosedError: after aclose().
-            ConfigurationError: the injected session belongs to another loop.
-        """
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            if self.closed:
-                raise closed_error()
-            state = self._states.get(loop)
-            if state is None:
-                self._check_session(loop)
-                self._retire()
-                state = self._states[loop] = self._make_state(loop)
-        await state.pool.open()
-        return state
-
-    def _check_session(self, loop: asyncio.AbstractEventLoop) -> None:
-        session = self.settings.session
-        if session is not None and _transport.loop_of(session) is not loop:
-            raise ConfigurationError(
-                "session belongs to another event loop: make it, and use this "
-                "client, on the same loop, or let the client make its own"
-            )
-
-    def _retire(self) -> None:
-        """Drop the loops that have ended, keep their counts."""
-        for loop in [loop for loop in self._states if loop.is_closed()]:
-            self._retired.add(self._states.pop(loop).counters)
-
-    def _make_state(self, loop: asyncio.AbstractEventLoop) -> LoopState:
-        settings = self.settings
-        pool = _transport.Pool(
-            _transport.TransportSettings(
-                origin=self.origin,
-                user_agent=_transport.user_agent(__version__),
-                max_response_bytes=settings.max_response_bytes,
-                limit=settings.max_concurrency,
-                ssl=settings.ssl,
-                proxy=settings.proxy,
-                trust_env=settings.trust_env,
-                trace_configs=settings.trace_configs,
-                session=settings.session,
-            )
-        )
-        gate = Gate(settings.max_concurrency, settings.max_waiting, loop)
-        return LoopState(loop, pool, gate, build_limiter(settings.rate_limit))
-
-    async def close(self) -> None:
-        """Close everything on every loop that still runs."""
-        with self._lock:
-            self.closed = True
-            self._retire()
-            states = list(self._states.values())
-        here = asyncio.get_running_loop()
-        grace = self.settings.close_grace
-        elsewhere = [
-            (_close_on_its_loop(state, grace), state.loop)
-            for state in states
-            if state.loop is not here and state.loop.is_running()
-        ]
-        for state in states:
-            if state.loop is here:
-                await state.close(grace)
-        for closing, loop in elsewhere:
-            await _settled(closing, loop)
-
-    def stats(self) -> ClientStats:
-        """Return the counts over all loops."""
-        with self._lock:
-            self._retire()
-            states, retired = list(self._states.values()), self._retired
-            return summarise(states, retired, self.settings.max_concurrency)
-
-
-def _close_on_its_loop(state: LoopState, grace: float) -> asyncio.Future[None]:
-    closing = state.close(grace)
-    try:
-        return asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(closing, state.loop)
-        )
-    except RuntimeError:  # that loop has ended in between, and closed what it had
-        closing.close()
-        done = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
-
-
-async def _settled(
-    closing: asyncio.Future[None], loop: asyncio.AbstractEventLoop
-) -> None:
-    """Wait for another loop to close what is its own, or to end.
-
-    A loop that ends cancels what runs on it, or leaves it: neither is ours to feel.
-    """
-    while not closing.done() and loop.is_running():
-        await asyncio.wait([closing], timeout=0.05)
-    if closing.done() and not closing.cancelled():
-        closing.result()
+# Errors that would meet every search: the token is of no use, or the credits are.
+STOP_ON = (AuthenticationError, PermissionDeniedError, PaymentRequiredError)
 
 
 class VerifikClient:
@@ -248,19 +101,13 @@ class VerifikClient:
     ) -> None:
         held = Masked(token)
         del token  # no traceback with locals shall find it in this frame
-        self._tokens = TokenSource(held)
-        self._defaults = _instance(
-            "defaults", SearchOptions() if defaults is None else defaults, SearchOptions
-        )
-        self._timeouts = _instance("timeouts", timeouts, Timeouts)
-        self._retry = _instance("retry", retry, RetryPolicy)
-        self._default_start: bytes | None = None
+        tokens = TokenSource(held)
         self._is_view = False
         _config.check_flag("allow_insecure_http", allow_insecure_http)
         if base_url is not None:
             _config.check_base_url(base_url, allow_insecure_http=allow_insecure_http)
-        self._core = _Core(
-            _Settings(
+        self._core = Core(
+            Settings(
                 base_url=base_url,
                 allow_insecure_http=allow_insecure_http,
                 max_concurrency=_config.whole("max_concurrency", max_concurrency, 1),
@@ -282,6 +129,13 @@ class VerifikClient:
                 on_attempt=_config.check_callable("on_attempt", on_attempt),
                 close_grace=_config.check_grace(close_grace),
             )
+        )
+        self._template = Template(
+            self._core,
+            tokens,
+            SearchOptions() if defaults is None else defaults,
+            timeouts,
+            retry,
         )
 
     async def search_active_user(
@@ -337,37 +191,204 @@ class VerifikClient:
         """
         probe = image if isinstance(image, Probe) else Probe(image)
         del image  # a Probe shows no picture in a traceback with locals
-        options = _merged(
-            self._defaults,
-            {
-                "os": os,
-                "min_score": min_score,
-                "search_mode": search_mode,
-                "collection_id": collection_id,
-                "extra": extra,
-            },
-            probe,
+        fields = {
+            "os": os,
+            "min_score": min_score,
+            "search_mode": search_mode,
+            "collection_id": collection_id,
+            "extra": extra,
+        }
+        template = self._template.varied(fields, timeouts, retry, deadline)
+        plan = template.plan(probe)
+        return await Search(plan, await self._state()).run()
+
+    def search_many(
+        self,
+        probes: Probes,
+        *,
+        os: str | NotGiven | None = NOT_GIVEN,
+        min_score: float | NotGiven | None = NOT_GIVEN,
+        search_mode: str | NotGiven | None = NOT_GIVEN,
+        collection_id: str | NotGiven | None = NOT_GIVEN,
+        extra: Mapping[str, Any] | NotGiven | None = NOT_GIVEN,
+        timeouts: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        concurrency: int | None = None,
+        ordered: bool = False,
+        deadline: float | None = None,
+        coalesce: bool = False,
+        stop_on: tuple[type[VerifikError], ...] = STOP_ON,
+        max_searches: int | None = None,
+    ) -> Batch:
+        """Search many pictures: `async with` it, then iterate over the outcomes.
+
+        The source is asked for the next probe only when a worker is free and the
+        consumer keeps up, so it may be endless. A probe that fails gives an outcome
+        with its error, and the others go on. Leaving the block, for whatever reason,
+        cancels what still runs.
+
+        Args:
+            probes: Any iterable or async iterable of pictures, each as
+                `search_active_user` takes it, or `Probe`.
+            os: As for `search_active_user`, like all up to `retry`.
+            min_score: Threshold for a match, from 0.5 to 1.0.
+            search_mode: "FAST" or "ACCURATE".
+            collection_id: The `code` of the one collection to search.
+            extra: Further JSON fields.
+            timeouts: Of each search; its `deadline` begins with the first slot.
+            retry: In place of the client's.
+            concurrency: Probes that are worked on at once, at least 1; None: the
+                client's `max_concurrency`.
+            ordered: Whether outcomes come in the order of the input; if not, as
+                they are completed.
+            deadline: Seconds for the whole batch; None: no bound.
+            coalesce: Whether equal pictures with equal parameters are sent once. It
+                costs the memory of a digest and a result for each; errors are not
+                shared.
+            stop_on: Errors that stop the batch.
+            max_searches: Searches that may be sent, resends apart, from 0; None: any
+                number.
+
+        Returns:
+            A context manager that is its own async iterator of `Outcome`, with
+            `summary` (`BatchSummary`, live) and `stop()`: send no more, let what is
+            on the wire finish, then end. `deadline`, `max_searches` and `stop()` end
+            the iteration normally; `summary.stopped_by` tells. What was pulled and
+            not sent has an outcome as well.
+
+        Raises:
+            ConfigurationError: an argument is wrong or missing. Nothing was sent.
+            BatchStoppedError: while iterating, after all other outcomes: one of
+                `stop_on`, or a service that asks for more quiet or is down for
+                longer than `retry` allows. An error of `probes` comes out likewise,
+                as it is.
+
+        Source: POST /v2/face-recognition/search-active-user
+        """
+        fields = {
+            "os": os,
+            "min_score": min_score,
+            "search_mode": search_mode,
+            "collection_id": collection_id,
+            "extra": extra,
+        }
+        return Batch(
+            self._order(
+                probes,
+                fields,
+                timeouts=timeouts,
+                retry=retry,
+                concurrency=concurrency,
+                ordered=ordered,
+                deadline=deadline,
+                coalesce=coalesce,
+                stop_on=stop_on,
+                max_searches=max_searches,
+            )
         )
-        _config.check_complete(options)
-        times: Timeouts = _instance(
-            "timeouts", self._timeouts if timeouts is None else timeouts, Timeouts
+
+    async def search_all(
+        self,
+        probes: Probes,
+        *,
+        os: str | NotGiven | None = NOT_GIVEN,
+        min_score: float | NotGiven | None = NOT_GIVEN,
+        search_mode: str | NotGiven | None = NOT_GIVEN,
+        collection_id: str | NotGiven | None = NOT_GIVEN,
+        extra: Mapping[str, Any] | NotGiven | None = NOT_GIVEN,
+        timeouts: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        concurrency: int | None = None,
+        deadline: float | None = None,
+        coalesce: bool = False,
+        stop_on: tuple[type[VerifikError], ...] = STOP_ON,
+        max_searches: int | None = None,
+    ) -> list[Outcome]:
+        """Search a few pictures and return all outcomes, in the order of the input.
+
+        For lists that fit into memory with their outcomes. It never raises for
+        `stop_on`: what was not sent says so in its outcome.
+
+        Args:
+            probes: As for `search_many`, like all others; must have an end.
+            os: The platform that captured the pictures.
+            min_score: Threshold for a match, from 0.5 to 1.0.
+            search_mode: "FAST" or "ACCURATE".
+            collection_id: The `code` of the one collection to search.
+            extra: Further JSON fields.
+            timeouts: Of each search.
+            retry: In place of the client's.
+            concurrency: Probes that are worked on at once, at least 1.
+            deadline: Seconds for all of them.
+            coalesce: Whether equal searches are sent once.
+            stop_on: Errors after which nothing more is sent.
+            max_searches: Searches that may be sent, resends apart.
+
+        Returns:
+            One outcome per probe.
+
+        Raises:
+            ConfigurationError: an argument is wrong or missing. Nothing was sent.
+
+        Source: POST /v2/face-recognition/search-active-user
+        """
+        fields = {
+            "os": os,
+            "min_score": min_score,
+            "search_mode": search_mode,
+            "collection_id": collection_id,
+            "extra": extra,
+        }
+        return await collect(
+            self._order(
+                probes,
+                fields,
+                timeouts=timeouts,
+                retry=retry,
+                concurrency=concurrency,
+                ordered=True,
+                deadline=deadline,
+                coalesce=coalesce,
+                stop_on=stop_on,
+                max_searches=max_searches,
+            )
         )
-        if not isinstance(deadline, NotGiven):
-            times = attrs.evolve(times, deadline=_config.deadline_seconds(deadline))
-        core = self._core
-        plan = Plan(
-            source=image_source(Masked(probe.image), core.settings.max_image_bytes),
-            start=self._body_start(options),
-            timeouts=times,
-            retry=_instance(
-                "retry", self._retry if retry is None else retry, RetryPolicy
-            ),
-            tokens=self._tokens,
-            decoder=core.decoder,
-            origin=core.origin,
-            on_attempt=core.settings.on_attempt,
+
+    def _order(
+        self,
+        probes: Probes,
+        fields: Mapping[str, Any],
+        *,
+        timeouts: Timeouts | None,
+        retry: RetryPolicy | None,
+        concurrency: int | None,
+        ordered: bool,
+        deadline: float | None,
+        coalesce: bool,
+        stop_on: tuple[type[VerifikError], ...],
+        max_searches: int | None,
+    ) -> Order:
+        """Return what a batch is asked for, checked."""
+        template = self._template.varied(fields, timeouts, retry)
+        _config.check_complete(template.options, apart="min_score")  # a probe may tell
+        if concurrency is None:
+            concurrency = self._core.settings.max_concurrency
+        if max_searches is not None:
+            _config.whole("max_searches", max_searches, 0)
+        return Order(
+            probes=check_probes(probes),
+            plan_of=template.plan,
+            state=self._state,
+            concurrency=_config.whole("concurrency", concurrency, 1),
+            ordered=_config.check_flag("ordered", ordered),
+            deadline=_config.deadline_seconds(deadline),
+            coalesce=_config.check_flag("coalesce", coalesce),
+            stop_on=_config.check_errors("stop_on", stop_on),
+            max_searches=max_searches,
         )
-        return await Search(plan, core.state_at_hand() or await core.state()).run()
+
+    async def _state(self) -> LoopState:
+        return self._core.state_at_hand() or await self._core.state()
 
     def with_options(
         self,
@@ -404,23 +425,14 @@ class VerifikClient:
         retry: RetryPolicy | None,
     ) -> None:
         self._is_view = True
-        if token.reveal() is not None:
-            self._tokens = TokenSource(token)
-        if defaults is not None:
-            self._defaults = _instance("defaults", defaults, SearchOptions)
-            self._default_start = None
-        if timeouts is not None:
-            self._timeouts = _instance("timeouts", timeouts, Timeouts)
-        if retry is not None:
-            self._retry = _instance("retry", retry, RetryPolicy)
-
-    def _body_start(self, options: SearchOptions) -> bytes:
-        """Return the body up to the picture; made once for the defaults."""
-        if options is not self._defaults:
-            return _wire.body_start(options)
-        if self._default_start is None:
-            self._default_start = _wire.body_start(options)
-        return self._default_start
+        shared = self._template
+        self._template = Template(
+            self._core,
+            shared.tokens if token.reveal() is None else TokenSource(token),
+            shared.options if defaults is None else defaults,
+            shared.timeouts if timeouts is None else timeouts,
+            shared.retry if retry is None else retry,
+        )
 
     def stats(self) -> ClientStats:
         """Return a snapshot of the counts over all event loops."""
@@ -458,32 +470,3 @@ class VerifikClient:
             f"<VerifikClient {state} in_flight={stats.in_flight} "
             f"waiting={stats.waiting} answered={stats.answered} failed={stats.failed}>"
         )
-
-
-def _instance(name: str, value: Any, kind: Any) -> Any:
-    """Return a settings object, checked to be one."""
-    if not isinstance(value, kind):
-        raise ConfigurationError(
-            f"{name} must be {kind.__name__}(...), not {type(value).__name__}"
-        )
-    return value
-
-
-def _merged(
-    defaults: SearchOptions, call: Mapping[str, Any], probe: Probe
-) -> SearchOptions:
-    """Return the options of one search: Probe before call before defaults.
-
-    None is 'not given', but for `collection_id` and `extra` of a call: there it
-    takes a default away.
-    """
-    given = {
-        name: value
-        for name, value in call.items()
-        if value is not NOT_GIVEN
-        and (value is not None or name in ("collection_id", "extra"))
-    }
-    for name in ("collection_id", "min_score", "extra"):
-        if (value := getattr(probe, name)) is not None:
-            given[name] = value
-    return attrs.evolve(defaults, **given) if given else defaults

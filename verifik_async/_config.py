@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 
 from verifik_async._types import OperatingSystem, SearchMode
-from verifik_async.errors import ConfigurationError
+from verifik_async.errors import ConfigurationError, VerifikError
 
 DEFAULT_BASE_URL = "https://api.verifik.co"
 # The order of https://docs.verifik.co samples first, the vendor's own SDK second.
@@ -265,14 +265,18 @@ class Limiter(Protocol):
         """Take note of a throttle: the service wants that many seconds of quiet."""
 
 
-def check_complete(options: SearchOptions) -> None:
+def check_complete(options: SearchOptions, *, apart: str = "") -> None:
     """Refuse options that leave out what the API requires; it has no defaults.
+
+    Args:
+        options: What is searched with.
+        apart: One that may be missing all the same.
 
     Raises:
         ConfigurationError: it names the first that is missing.
     """
     for name in ("os", "min_score", "search_mode"):
-        if getattr(options, name) is None:
+        if name != apart and getattr(options, name) is None:
             raise ConfigurationError(
                 f"{name} is required: pass it or set "
                 "VerifikClient(defaults=SearchOptions(...))"
@@ -419,3 +423,18 @@ def check_grace(given: object) -> float:
         ConfigurationError: it is something else.
     """
     return _number("close_grace", given, 0.0, _CENTURY)
+
+
+def check_errors(name: str, given: Any) -> tuple[type[VerifikError], ...]:
+    """Return classes of errors.
+
+    Raises:
+        ConfigurationError: something else is among them.
+    """
+    kinds = tuple(given) if isinstance(given, Iterable) else (given,)
+    if all(isinstance(kind, type) and issubclass(kind, VerifikError) for kind in kinds):
+        return kinds
+    raise ConfigurationError(
+        f"{name} must hold classes of verifik_async.errors, such as "
+        "(PaymentRequiredError,)"
+    )

@@ -7,6 +7,7 @@ raising: a traceback with locals would show the picture.
 
 import asyncio
 import binascii
+import hashlib
 import inspect
 import os
 import stat
@@ -40,6 +41,7 @@ _WHITE_SPACE: Final = string.whitespace.encode()
 _ASYNCHRONOUS: Final = (
     "image is an asynchronous file: pass what `await file.read()` gives"
 )
+_CHANGED: Final = "image: the file changed while it was being sent"
 _USE_A_PATH: Final = "for a file pass pathlib.Path(...), for an encoded picture bytes"
 
 
@@ -70,6 +72,10 @@ class BytesPicture:
         """Return its base64 text, in slices."""
         return _encode(self.data)
 
+    async def digest(self) -> str:
+        """Return the SHA-256 of the picture, in hexadecimal."""
+        return await _digest(iter((self.data,)), len(self.data))
+
 
 @attrs.frozen
 class TextPicture:
@@ -91,6 +97,12 @@ class TextPicture:
         """Return the text, in slices."""
         text, step = self.text, SLICE // 3 * 4
         return (text[start : start + step] for start in range(0, len(text), step))
+
+    async def digest(self) -> str:
+        """Return the SHA-256 of the picture that the text stands for."""
+        return await _digest(
+            map(binascii.a2b_base64, await self.piece(0)), len(self.text)
+        )
 
 
 @attrs.frozen
@@ -115,6 +127,30 @@ class LargeFile:
         """Characters of its base64 text."""
         return _text_size(self.size)
 
+    async def open(self) -> "LargeFile":
+        """Return itself: each piece is read when it is due."""
+        return self
+
+    async def digest(self) -> str:
+        """Return the SHA-256 of the picture, in hexadecimal.
+
+        Raises:
+            ImageError: the file has changed since it was opened.
+        """
+        found = await asyncio.to_thread(self._digest)
+        if found is None:
+            raise ImageError(_CHANGED)
+        return found
+
+    def _digest(self) -> str | None:
+        made = hashlib.sha256()
+        for number in range(self.piece_count):
+            data = self._read(number * PIECE)
+            if data is None:
+                return None
+            made.update(data)
+        return made.hexdigest()
+
     async def piece(self, number: int) -> Iterator[bytes]:
         """Return the base64 text of piece `number`, in slices.
 
@@ -123,7 +159,7 @@ class LargeFile:
         """
         data = await asyncio.to_thread(self._read, number * PIECE)
         if data is None:
-            raise ImageError("image: the file changed while it was being sent")
+            raise ImageError(_CHANGED)
         return _encode(data)
 
     def _read(self, start: int) -> bytes | None:
@@ -237,6 +273,20 @@ def _encode(data: Buffer) -> Iterator[bytes]:
     return (
         b64encode(view[start : start + SLICE]) for start in range(0, len(view), SLICE)
     )
+
+
+async def _digest(pieces: Iterator[Buffer], size: int) -> str:
+    """Return the SHA-256 of what the pieces come to; off the loop if it takes long."""
+    if size <= PIECE:
+        return _digest_now(pieces)
+    return await asyncio.to_thread(_digest_now, pieces)
+
+
+def _digest_now(pieces: Iterator[Buffer]) -> str:
+    made = hashlib.sha256()
+    for piece in pieces:
+        made.update(piece)
+    return made.hexdigest()
 
 
 def _wrong_size(size: int, limit: int) -> str | None:

@@ -11,17 +11,14 @@ from collections.abc import Iterator
 import backoff
 
 from verifik_async._config import RetryPolicy
-from verifik_async._types import Charge
 from verifik_async.errors import (
     APIStatusError,
-    AuthenticationError,
     RateLimitedError,
     ServerError,
-    TransportError,
     VerifikError,
 )
+from verifik_async.rules import Resend, Rule, rule_of
 
-_SERVICE_UNAVAILABLE = 503
 # Doubling has reached any `max_delay` long before.
 _LAST_STEP = 64
 
@@ -31,6 +28,7 @@ class Verdict(enum.Enum):
 
     RAISE = "raise"
     RESEND = "resend after a delay; counts against `attempts`"
+    AT_ONCE = "resend in the same slot; does not count"
     RENEW_TOKEN = "resend with another token; does not count"  # noqa: S105 - no token
     THROTTLED = "back to the queue after the pause of everyone; does not count"
 
@@ -52,17 +50,6 @@ def throttle_delay(policy: RetryPolicy, in_a_row: int) -> float:
     return next(itertools.islice(delays(policy), step, None))
 
 
-def is_throttle(error: VerifikError) -> bool:
-    """Whether the service asks everybody to slow down: 429, 503 with Retry-After."""
-    if isinstance(error, RateLimitedError):
-        return True
-    return (
-        isinstance(error, ServerError)
-        and error.status == _SERVICE_UNAVAILABLE
-        and error.retry_after is not None
-    )
-
-
 def as_rate_limited(error: VerifikError) -> VerifikError:
     """Return the error for a throttle that can't be waited out, of a 503 as well."""
     if not isinstance(error, ServerError):
@@ -77,6 +64,7 @@ def judge(
     *,
     attempts: int,
     renewable: bool,
+    dropped: bool = False,
 ) -> Verdict:
     """Decide what follows an attempt that brought no result.
 
@@ -85,19 +73,23 @@ def judge(
         policy: The call's policy.
         attempts: Attempts so far that count, this one included.
         renewable: Whether another token can be asked for.
+        dropped: Whether it met a kept connection that had ended.
     """
-    if is_throttle(error):
-        return Verdict.THROTTLED
-    if isinstance(error, AuthenticationError):
+    rule = rule_of(error, dropped=dropped)
+    if rule.resend is Resend.RENEWED:
         return Verdict.RENEW_TOKEN if renewable else Verdict.RAISE
-    if attempts >= policy.attempts or not _may_resend(error, policy):
-        return Verdict.RAISE
-    return Verdict.RESEND
+    if rule.resend in _NOT_COUNTED:
+        return _NOT_COUNTED[rule.resend]
+    may = attempts < policy.attempts and _may_resend(error, rule, policy)
+    return Verdict.RESEND if may else Verdict.RAISE
 
 
-def _may_resend(error: VerifikError, policy: RetryPolicy) -> bool:
-    if isinstance(error, APIStatusError):
+_NOT_COUNTED = {Resend.ONCE: Verdict.AT_ONCE, Resend.QUEUED: Verdict.THROTTLED}
+
+
+def _may_resend(error: VerifikError, rule: Rule, policy: RetryPolicy) -> bool:
+    if isinstance(error, APIStatusError) and rule.resend is not Resend.NEVER:
         return error.status in policy.statuses
-    if isinstance(error, TransportError):
-        return error.charge is Charge.NOT_SENT or policy.retry_maybe_charged
-    return False
+    if rule.resend is Resend.ALLOWED:
+        return policy.retry_maybe_charged
+    return rule.resend is Resend.YES

@@ -6,6 +6,7 @@ from collections import deque
 import attrs
 
 from verifik_async._config import Limiter
+from verifik_async._deadline import CutOff
 from verifik_async._gate import Gate
 from verifik_async._transport import Pool
 from verifik_async.errors import ClientClosedError
@@ -65,10 +66,7 @@ class LoopState:
         self.gate = gate
         self.limiter = limiter
         self.counters = Counters()
-        # Times up for all of them when the client is closed: a scope that is
-        # rescheduled to now ends its wait without cancelling the caller's task.
-        self.scopes: set[asyncio.Timeout] = set()
-        self.cut_off = False
+        self.cut = CutOff(loop)  # when the client is closed
         self._searches = 0
         self._idle: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] | None = None
@@ -95,7 +93,7 @@ class LoopState:
         try:
             await self._drain(grace)
         finally:
-            self._cut_off()
+            self.cut.cut(closed_error)
             self.gate.close()
             try:
                 await self.pool.close()
@@ -111,15 +109,8 @@ class LoopState:
                 # Shielded: one future serves the wait for what is cut off, too.
                 await asyncio.shield(self._idle)
         except TimeoutError:
-            self._cut_off()
+            self.cut.cut(closed_error)
             await self._idle
-
-    def _cut_off(self) -> None:
-        self.cut_off = True
-        now = self.loop.time()
-        for scope in self.scopes:
-            if not scope.expired():
-                scope.reschedule(now)
 
 
 def closed_error() -> ClientClosedError:
@@ -144,7 +135,7 @@ def summarise(states: list[LoopState], retired: Counters, slots: int) -> ClientS
         **{name: getattr(total, name) for name in _SUMS},
         in_flight=sum(state.gate.in_flight for state in states),
         waiting=sum(state.gate.waiting for state in states),
-        window=sum(state.gate.slots for state in states) or slots,
+        window=sum(state.gate.window for state in states) or slots,
         latency_p50_s=_percentile(ordered, 0.50),
         latency_p95_s=_percentile(ordered, 0.95),
         latency_p99_s=_percentile(ordered, 0.99),

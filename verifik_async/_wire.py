@@ -19,33 +19,27 @@ import attrs
 from verifik_async._config import SearchOptions
 from verifik_async._convert import Decoder, ShapeFault, parse_json
 from verifik_async._sanitize import clean
-from verifik_async._types import Charge, Masked
+from verifik_async._types import Masked
 from verifik_async.errors import (
     APIStatusError,
     AuthenticationError,
     FaceRejectedError,
     InvalidRequestError,
     MissingParameterError,
-    NotFoundError,
     PaymentRequiredError,
-    PermissionDeniedError,
-    RateLimitedError,
     RedirectError,
     ResponseShapeError,
     ResponseTooLargeError,
-    ServerError,
     VerifikError,
 )
 from verifik_async.models import CallInfo, SearchResult
+from verifik_async.rules import rule_of_status
 
 SEARCH_PATH: Final = "/v2/face-recognition/search-active-user"
 BODY_END: Final = b'"}'
 
-# 502 and 504 come from a proxy: what stands behind it may have done the work.
-_MAYBE_CHARGED: Final = frozenset({502, 504})
 # Each member of a gzip stream copies what follows it; nobody sends many.
 _MAX_MEMBERS: Final = 16
-_REFUSALS: Final = frozenset({400, 409, 412, 422})
 
 # https://docs.verifik.co names the reasons; the engine behind it has its own words.
 _FACE_REASONS: Final = frozenset(
@@ -317,9 +311,7 @@ def _refusal(reply: Reply, secret: Masked[str]) -> APIStatusError:
     code = clean(words.code, secret.reveal()) if words.code else None
     reason, detail = _reason(message)
     facts: dict[str, Any] = {
-        "charge": (
-            Charge.MAYBE_CHARGED if reply.status in _MAYBE_CHARGED else Charge.ANSWERED
-        ),
+        "charge": rule_of_status(reply.status).charge,
         "status": reply.status,
         "code": code,
         "reason": reason,
@@ -336,7 +328,8 @@ def _refusal(reply: Reply, secret: Masked[str]) -> APIStatusError:
             named = _PARAMETER.search(message)
             parameter = named and (named[1] or named[2])
             return MissingParameterError(message, parameter=parameter, **facts)
-    return kind(message, **facts)
+    error: APIStatusError = kind(message, **facts)
+    return error
 
 
 def _retry_after(reply: Reply) -> float | None:
@@ -347,18 +340,13 @@ def _retry_after(reply: Reply) -> float | None:
     return seconds
 
 
-def _kind(status: int, text: str) -> type[APIStatusError]:
+def _kind(status: int, text: str) -> Any:
     """Return the class for a status; the words only split what the status joins."""
-    if status == 402 or _UNPAID.search(text):  # noqa: PLR2004
+    if _UNPAID.search(text):
         return PaymentRequiredError
-    if status == 401 or (status == 403 and _EXPIRED.search(text)):  # noqa: PLR2004
+    if status == 403 and _EXPIRED.search(text):  # noqa: PLR2004
         return AuthenticationError
-    if status in _REFUSALS:
-        return InvalidRequestError
-    if status >= 500:  # noqa: PLR2004
-        return ServerError
-    plain = {403: PermissionDeniedError, 404: NotFoundError, 429: RateLimitedError}
-    return plain.get(status, APIStatusError)
+    return rule_of_status(status).error
 
 
 def _reason(message: str) -> tuple[str | None, str | None]:

@@ -18,7 +18,6 @@ from verifik_async import (
     Attempt,
     Charge,
     ConfigurationError,
-    RateLimit,
     RetryPolicy,
     Timeouts,
     VerifikClient,
@@ -156,13 +155,21 @@ async def test_a_503_with_a_useless_retry_after_is_a_throttle(header, mock, imag
 
 async def test_a_call_that_had_its_slot_is_not_shed(image):
     """A throttle while it waits for its permit sends it to the queue, full or not."""
+
+    class Slow:
+        permits = 0
+
+        async def acquire(self) -> None:
+            self.permits += 1
+            await asyncio.sleep(0.1 * self.permits)
+
+        def pause(self, seconds: float) -> None:
+            assert seconds > 0
+
     async with (
         MockVerifik() as mock,
         client_of(
-            mock.url,
-            max_concurrency=2,
-            max_waiting=0,
-            rate_limit=RateLimit(5, burst=1),
+            mock.url, max_concurrency=2, max_waiting=0, rate_limit=Slow()
         ) as client,
     ):
         mock.script(Fault.status(429, retry_after="0.3"))

@@ -13,7 +13,6 @@ from multidict import CIMultiDict
 from verifik_async import _sanitize, errors
 from verifik_async._config import SearchOptions
 from verifik_async._convert import Decoder
-from verifik_async._retry import is_throttle
 from verifik_async._types import Charge, Masked, OperatingSystem, SearchMode
 from verifik_async._wire import (
     BODY_END,
@@ -25,6 +24,7 @@ from verifik_async._wire import (
     too_large,
 )
 from verifik_async.models import CallInfo, SearchResult
+from verifik_async.rules import is_throttle
 
 ORIGIN = "https://api.verifik.co"
 SECRET = "opaque+secret/0123=="

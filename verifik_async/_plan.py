@@ -1,0 +1,125 @@
+"""From what a call is given to the plan of a search: probe, call, defaults."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from verifik_async import _config, _wire
+from verifik_async._auth import TokenSource
+from verifik_async._call import Plan
+from verifik_async._config import RetryPolicy, SearchOptions, Timeouts
+from verifik_async._core import Core
+from verifik_async._images import image_source
+from verifik_async._types import NOT_GIVEN, Masked, NotGiven
+from verifik_async.errors import ConfigurationError
+from verifik_async.models import Probe
+
+# None is 'not given' for a call, but for these: there it takes a default away.
+_REMOVABLE = ("collection_id", "extra")
+_OF_PROBES = ("collection_id", "min_score", "extra")
+
+
+@attrs.define
+class Template:
+    """What the searches of a client, or of one call, have in common.
+
+    Attributes:
+        core: Of the client.
+        tokens: Where the token comes from.
+        options: What is searched with, but for what a probe brings.
+        timeouts: Of each search.
+        retry: Of each search.
+    """
+
+    core: Core
+    tokens: TokenSource
+    options: SearchOptions
+    timeouts: Timeouts
+    retry: RetryPolicy
+    _start: bytes | None = attrs.field(default=None, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        instance("defaults", self.options, SearchOptions)
+        instance("timeouts", self.timeouts, Timeouts)
+        instance("retry", self.retry, RetryPolicy)
+
+    def varied(
+        self,
+        fields: Mapping[str, Any],
+        timeouts: Timeouts | None,
+        retry: RetryPolicy | None,
+        deadline: float | NotGiven | None = NOT_GIVEN,
+    ) -> "Template":
+        """Return the template of a call that says something itself, or this one.
+
+        Raises:
+            ConfigurationError: an argument is wrong.
+        """
+        given = {
+            name: value
+            for name, value in fields.items()
+            if value is not NOT_GIVEN and (value is not None or name in _REMOVABLE)
+        }
+        changes: dict[str, Any] = {}
+        if given:
+            changes["options"] = attrs.evolve(self.options, **given)
+        if timeouts is not None:
+            changes["timeouts"] = timeouts
+        if retry is not None:
+            changes["retry"] = retry
+        varied = attrs.evolve(self, **changes) if changes else self
+        if isinstance(deadline, NotGiven):
+            return varied
+        seconds = _config.deadline_seconds(deadline)
+        times = attrs.evolve(varied.timeouts, deadline=seconds)
+        return attrs.evolve(varied, timeouts=times)
+
+    def plan(self, probe: Probe) -> Plan:
+        """Return the plan of one search; what the probe brings goes first.
+
+        Raises:
+            ConfigurationError: a value is wrong or missing.
+            ImageError: the picture is unusable.
+        """
+        core = self.core
+        start = self._start_for(probe)
+        return Plan(
+            source=image_source(Masked(probe.image), core.settings.max_image_bytes),
+            start=start,
+            timeouts=self.timeouts,
+            retry=self.retry,
+            tokens=self.tokens,
+            decoder=core.decoder,
+            origin=core.origin,
+            on_attempt=core.settings.on_attempt,
+        )
+
+    def _start_for(self, probe: Probe) -> bytes:
+        """Return the body up to the picture; made once for all plain probes."""
+        own = {
+            name: value
+            for name in _OF_PROBES
+            if (value := getattr(probe, name)) is not None
+        }
+        if own:
+            options = attrs.evolve(self.options, **own)
+            _config.check_complete(options)
+            return _wire.body_start(options)
+        if self._start is None:
+            _config.check_complete(self.options)
+            self._start = _wire.body_start(self.options)
+        return self._start
+
+
+def instance(name: str, value: Any, kind: Any) -> Any:
+    """Return a settings object.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not isinstance(value, kind):
+        raise ConfigurationError(
+            f"{name} must be {kind.__name__}(...), not {type(value).__name__}"
+        )
+    return value
