@@ -45,7 +45,7 @@ def run_tests(session: nox.Session) -> None:
     outside = pathlib.Path(session.create_tmp()) / "outside"
     shutil.rmtree(outside, ignore_errors=True)
     outside.mkdir()
-    for name in ("tests", "benchmarks"):
+    for name in ("tests", "benchmarks", "docs"):
         shutil.copytree(ROOT / name, outside / name)
     for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
         shutil.copy(ROOT / name, outside)

@@ -133,7 +133,7 @@ class Batch:
         self._began = loop.time()
         self._source = Source(order.probes)
         until = None if order.deadline is None else self._began + order.deadline
-        self._company = Company(until, CutOff(loop))
+        self._company = Company(until, CutOff(loop, gentle=True))
         self._timer = None if until is None else loop.call_at(until, self._time_is_up)
         self._room = asyncio.Semaphore(order.concurrency * _AHEAD)
         self._turn = asyncio.Lock()
@@ -237,7 +237,7 @@ class Batch:
 
     def _stopped_error(self, reason: str, cause: VerifikError) -> BatchStoppedError:
         return BatchStoppedError(
-            f"the batch was stopped by {reason}: {cause}",
+            f"the batch was stopped ({reason}): {cause}",
             charge=cause.charge,
             attempts=cause.attempts,
             cause=cause,
@@ -422,6 +422,6 @@ async def collect(order: Order) -> list[Outcome]:
 def _stopped(reason: str | None, cause: Exception | None = None) -> BatchStoppedError:
     """Return the error of a probe that a stopped batch did not search."""
     return BatchStoppedError(
-        f"not sent: the batch was stopped by {reason or 'its end'}",
+        f"not sent: the batch was stopped ({reason})",
         cause=cause if isinstance(cause, VerifikError) else None,
     )

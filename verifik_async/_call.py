@@ -184,8 +184,13 @@ class Search:
         return self._state.loop.time()
 
     def _patience(self) -> Patience:
+        """Return how long the search would wait for the service.
+
+        What has not begun is ended by its batch, and not by a pause beyond that.
+        """
         retry = self._plan.retry
-        return Patience(self._deadline.at, retry.max_retry_after, retry.outage_limit)
+        until = self._deadline.at if self._deadline.begun else None
+        return Patience(until, retry.max_retry_after, retry.outage_limit)
 
     async def _within(self, work: Awaitable[T]) -> T:
         return await self._deadline.within(work, self.tally)

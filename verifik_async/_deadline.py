@@ -15,10 +15,14 @@ class CutOff:
 
     Attributes:
         error: Makes the error that they end in; None while they may go on.
+        gentle: Whether a search that has failed already ends in its own error.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, gentle: bool = False
+    ) -> None:
         self.error: Callable[[], VerifikError] | None = None
+        self.gentle = gentle
         self._loop = loop
         self._scopes: set[asyncio.Timeout] = set()
 
@@ -118,7 +122,8 @@ class Deadline:
         """Return the error for a search whose time is up, or was ended."""
         for cut in self._cuts:
             if cut.error is not None:
-                return tally.complete(cut.error())
+                own = tally.error if cut.gentle else None
+                return tally.complete(cut.error() if own is None else own)
         whose = f"the deadline of {self._limit or 0.0:g} s"
         if self._bound is not None and self.at == self._bound:
             whose = "the deadline of the batch"

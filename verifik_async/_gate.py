@@ -17,6 +17,11 @@ from verifik_async.errors import QueueFullError, VerifikError
 # Requests in a row, of whatever searches, that make an outage when all of them fail.
 OUTAGE_AFTER: Final = 10
 
+# Seconds after the first answer of all in which those come that were sent with it:
+# where the service is limited, some of them are refused, and what would be sent
+# meanwhile would be as well.
+FIRST_LOOK: Final = 0.02
+
 _UNSENT: Final = Grant(-1, in_burst=False)
 
 
@@ -153,6 +158,7 @@ class Gate:
         self._paused_until = 0.0
         self._asked_until = 0.0  # the part of the pause that the service asked for
         self._failed_in_a_row = 0
+        self._is_new = True  # nothing has been answered yet
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -241,6 +247,10 @@ class Gate:
         """Take note of an answer that was neither a throttle nor a failure."""
         self.throttles_in_a_row = 0
         self._works()
+        if self._is_new:
+            self._is_new = False
+            if self.in_flight > 1:
+                self._pause(FIRST_LOOK)
         self._pace.answered(ticket.grant, self._loop.time())
 
     def throttled(

@@ -24,16 +24,19 @@ _HOLDING: Final = _Phase(growth=0.03, kept=0.7)
 # What is let through proves a rate; a pace so much above it was no pace at all.
 _FAR_OFF: Final = 0.4
 _HALF: Final = 0.5
+_LESS: Final = 0.9
 # Searches let through before the first throttle that make it more than a mere guess
 # that as many pass again in the time that the service asks for.
 _TELLING: Final = 3
+# Seconds of a beginning that still tell something, as a multiple of those asked for.
+_RECENT: Final = 3.0
 # The window halves and soon grows back to this share of what it was.
 _KEPT: Final = 0.8
 # Answers that it needs, beyond that, to grow by one: as many as it is wide, times this.
 _ANSWERS_PER_SLOT: Final = 4.0
 # Seconds without growth after a throttle: as many as there were since the one
 # before, within these bounds.
-_HOLD_LEAST: Final = 5.0
+_HOLD_LEAST: Final = 8.0
 _HOLD_MOST: Final = 60.0
 # Throttles that are looked back on to measure the rate: a limit that was lowered
 # must be forgotten some day.
@@ -113,6 +116,7 @@ class Pace:
         self._slots = slots
         self._threshold = float(slots)  # the window grows fast below it
         self._answered = False  # anything, in this epoch
+        self._began = 0.0  # when the first was sent
         self._sent = 0
         self._refused = 0
         self._sign: _Sign | None = None
@@ -135,8 +139,10 @@ class Pace:
 
     def send(self, now: float) -> Grant:
         """Take note that a search is sent."""
-        self._sent += 1
         bucket = self._bucket
+        if not self._sent:
+            self._began = now
+        self._sent += 1
         if bucket is None:
             return Grant(self.epoch, in_burst=False)
         in_burst = bucket.take(now) >= 1.0
@@ -199,20 +205,30 @@ class Pace:
         if self._bucket is not None:
             rate, burst = self._mended(self._bucket, sign, rate, passed)
         elif not self._marks and sign.asked:
-            # The best guess there is: as many again once that time is over.
-            rate = _rate(passed, sign.asked)
-            self._phase = _SEARCHING[passed >= _TELLING]
+            rate = self._guessed(sign.at, sign.asked, passed)
         self._marks.append((sign.at, passed))
         if rate > 0.0:
             # Empty when the throttled one was sent; it fills during the pause.
             self._bucket = Bucket(rate, burst, 0.0, sign.at)
+
+    def _guessed(self, at: float, asked: float, passed: int) -> float:
+        """Return the rate that a first throttle lets us guess; 0.0: none.
+
+        As many may pass again in that time, and in what it took until now.
+        """
+        took = at - self._began
+        if took > asked * _RECENT:
+            return 0.0  # at first nobody wanted more, and that says nothing
+        self._phase = _SEARCHING[passed >= _TELLING]
+        return _rate(passed, took + asked)
 
     def _mended(
         self, bucket: Bucket, sign: _Sign, proved: float, passed: int
     ) -> tuple[float, float]:
         """Return rate and burst after a throttle in spite of the pace."""
         if sign.in_burst:  # then too many were saved up, and the rate may be right
-            return max(proved, bucket.rate), max(1.0, passed - self._marks[-1][1])
+            burst = max(1.0, (passed - self._marks[-1][1]) * _LESS)
+            return max(proved, bucket.rate * _LESS), burst
         kept = self._phase.kept if proved >= bucket.rate * _FAR_OFF else _HALF
         self._phase = _SEARCHING[1] if self._phase is _SEARCHING[0] else _HOLDING
         return max(proved, bucket.rate * kept), bucket.burst

@@ -22,6 +22,7 @@ class Tally:
         throttled: Requests that were throttled.
         maybe_charged: Requests before the last that may have been charged.
         charge: The worst of all requests before the last.
+        error: What the latest of these ended in, or None.
         queued: Seconds in the queue.
         waited: Seconds in pauses and backoff.
         status: Of the last answer, or None.
@@ -35,6 +36,7 @@ class Tally:
     throttled: int = 0
     maybe_charged: int = 0
     charge: Charge = Charge.NOT_SENT
+    error: VerifikError | None = None
     queued: float = 0.0
     waited: float = 0.0
     status: int | None = None
@@ -53,6 +55,7 @@ class Tally:
 
     def note(self, error: VerifikError) -> None:
         """Remember what a request that is not the last may have cost."""
+        self.error = error
         self.charge = self.charge.worst(error.charge)
         self.maybe_charged += error.charge is Charge.MAYBE_CHARGED
 

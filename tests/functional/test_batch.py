@@ -523,6 +523,38 @@ async def test_stop_ends_a_pause(image):
     assert [outcome.call.throttled for outcome in outcomes] == [1, 1]
 
 
+async def test_a_stopped_search_that_has_failed_already_keeps_its_error(image):
+    """What waits to be sent again tells what happened, and not that it was stopped."""
+    policy = attrs.evolve(QUICK, base_delay=3000.0, max_delay=3000.0)
+    times = Timeouts(deadline=None)
+    async with (
+        MockVerifik() as mock,
+        client_of(mock.url, retry=policy, max_concurrency=1, timeouts=times) as client,
+        client.search_many([image] * 100) as batch,
+    ):
+        mock.script(Fault.status(502))
+        while mock.hits < 1 or mock.in_flight:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        batch.stop()
+        [outcome] = [outcome async for outcome in batch]
+    assert isinstance(outcome.error, ServerError)
+    assert (outcome.state, outcome.call.attempts) == (Charge.MAYBE_CHARGED, 1)
+
+
+async def test_a_pause_beyond_the_deadline_of_the_batch(image):
+    """Who has not been sent waits for the deadline; the source is not burnt through."""
+    async with (
+        MockVerifik() as mock,
+        client_of(mock.url, max_concurrency=4) as client,
+        client.search_many([image] * 1000, deadline=0.4) as batch,
+    ):
+        mock.script(Fault.status(429, retry_after="60"))
+        outcomes = [outcome async for outcome in batch]
+    assert len(outcomes) < 20
+    assert batch.summary.stopped_by == "deadline"
+
+
 @pytest.mark.parametrize("budget", [0, 1, 20])
 async def test_a_budget_of_searches(budget):
     """Not one search more; resends are no searches, and nothing is pulled in vain."""

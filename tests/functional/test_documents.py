@@ -4,15 +4,18 @@ import asyncio
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from verifik_async.rules import RULES
 from verifik_async.testing import MockProcess
 
 ROOT = pathlib.Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "retries.md"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 
@@ -44,6 +47,14 @@ async def test_python_blocks(block, tmp_path, image):
         )
         _, errors = await process.communicate()
     assert (process.returncode, errors.decode()) == (0, "")
+
+
+def test_the_table_of_rules():
+    """The page shows the rules that the client decides by."""
+    script = runpy.run_path(str(ROOT / "docs" / "write_rules.py"))
+    page = PAGE.read_text()
+    assert script["written"](page) == page
+    assert page.count("\n| ") == len(RULES) + 1
 
 
 def test_the_first_screen_of_the_readme():
