@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+from collections.abc import AsyncIterator
 from typing import assert_type
 
 from verifik_async import (
@@ -26,6 +27,7 @@ from verifik_async import (
     VerifikError,
     errors,
 )
+from verifik_async.models import ImageInput
 from verifik_async.testing import MockVerifik
 
 
@@ -71,6 +73,29 @@ async def searches(client: VerifikClient) -> None:
     assert_type(client.with_options(timeouts=Timeouts()), VerifikClient)
     assert_type(client.stats(), ClientStats)
     assert_type(client.stats().latency_p99_s, float | None)
+
+
+async def batches(client: VerifikClient) -> None:
+    pictures: list[ImageInput | Probe] = [
+        b"",
+        pathlib.Path("face.jpg"),
+        Probe(b"", key="a"),
+    ]
+    async with client.search_many(
+        pictures, os="IOS", ordered=True, stop_on=(errors.NotFoundError,)
+    ) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, Outcome)
+        assert_type(outcomes.summary, BatchSummary)
+        outcomes.stop()
+    client.search_many(later())
+    client.search_many(n.to_bytes(4) for n in range(3))
+    client.search_many(b"one picture")  # type: ignore[arg-type]
+    assert_type(await client.search_all(pictures), list[Outcome])
+
+
+async def later() -> AsyncIterator[bytes | Probe]:
+    yield b""
 
 
 def answers(result: SearchResult, error: VerifikError, outcome: Outcome) -> None:

@@ -5,12 +5,12 @@ import io
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import attrs
 from PIL import Image
 
-from verifik_async import SearchOptions, VerifikClient, VerifikError
+from verifik_async import Outcome, Probe, SearchOptions, VerifikClient
 from verifik_async.cli import _faces, _show
 from verifik_async.testing import MockProcess
 
@@ -51,7 +51,7 @@ class Checked:
         found: Id of the best match, or None.
         score: Its score, or None.
         error: Class name of the error, or None.
-        seconds: From the call to its end, measured here.
+        seconds: From its beginning to its end, waiting for a slot included.
     """
 
     face: Face
@@ -179,35 +179,26 @@ def _altered(picture: bytes, seed: int) -> bytes:
 
 
 async def _search_all(plan: Plan, url: str, faces: Sequence[Face]) -> list[Checked]:
-    source, done = iter(faces), list[Checked]()
-
-    async def worker(client: VerifikClient, step: Callable[[], None]) -> None:
-        for face in source:  # shared: whoever is free takes the next
-            done.append(await _search(client, face))
-            step()
-
     token = "demo"  # noqa: S105 - the stand-in takes any
+    probes = (Probe(face.picture, context=face) for face in faces)
+    done = []
     async with VerifikClient(
         token, base_url=url, defaults=OPTIONS, max_concurrency=plan.concurrency
     ) as client:
         with _show.progress("searching", len(faces)) as step:
-            async with asyncio.TaskGroup() as tasks:
-                for number in range(min(plan.concurrency, len(faces))):
-                    tasks.create_task(worker(client, step), name=f"demo-{number}")
+            async with client.search_many(probes) as outcomes:
+                async for outcome in outcomes:
+                    done.append(_checked(outcome))
+                    step()
     return done
 
 
-async def _search(client: VerifikClient, face: Face) -> Checked:
-    began = time.perf_counter()
-    try:
-        result = await client.search_active_user(face.picture)
-    except VerifikError as error:
-        seconds = time.perf_counter() - began
-        return Checked(face=face, error=type(error).__name__, seconds=seconds)
-    best = result.best
+def _checked(outcome: Outcome) -> Checked:
+    best = outcome.result.best if outcome.result else None
     return Checked(
-        face=face,
+        face=outcome.context,
         found=best.id if best else None,
         score=best.score if best else None,
-        seconds=time.perf_counter() - began,
+        error=type(outcome.error).__name__ if outcome.error else None,
+        seconds=outcome.call.elapsed_s,
     )
