@@ -228,8 +228,9 @@ class Gate:
 
     def take_back(self, ticket: Ticket) -> None:
         """Undo a grant: nothing was sent."""
-        self._pace.recall()
-        if self._limit is not None:
+        self._pace.recall(ticket.grant)
+        # What a throttle has taken away since is not given back.
+        if self._limit is not None and ticket.grant.epoch == self._pace.epoch:
             self._limit.give_back()
         self.leave(ticket)
 
@@ -249,7 +250,8 @@ class Gate:
         self._works()
         if self._is_new:
             self._is_new = False
-            if self.in_flight > 1:
+            # If anybody would follow at once.
+            if self.in_flight > 1 and (ticket.rank is Rank.BATCH or any(self._lanes)):
                 self._pause(FIRST_LOOK)
         self._pace.answered(ticket.grant, self._loop.time())
 
@@ -267,8 +269,6 @@ class Gate:
         new = self._pace.throttled(ticket.grant, ticket.granted_at, asked)
         if new:
             self.throttles_in_a_row += 1
-            if self._limit is not None:
-                self._limit.empty()
         if asked:
             self._pause(asked)
             now = self._loop.time()
@@ -276,6 +276,8 @@ class Gate:
             self._turn_away(now)
         elif new:
             self._pause(backoff(self.throttles_in_a_row))
+        if new and self._limit is not None:  # a full service is not met with a burst
+            self._limit.empty(self._paused_until)
 
     def failed(
         self, ticket: Ticket, error: VerifikError, delays: Callable[[], Iterator[float]]

@@ -18,9 +18,9 @@ class _Phase(NamedTuple):
 
 
 # All numbers here were tuned on simulated services, `tests/unit/test_pace.py`.
-# Doubling from a first guess, then closing in, then holding what was found.
+# Doubling and more from a first guess, then closing in, then holding what was found.
 _SEARCHING: Final = (_Phase(growth=1.0, kept=0.5), _Phase(growth=0.2, kept=0.7))
-_HOLDING: Final = _Phase(growth=0.03, kept=0.7)
+_HOLDING: Final = _Phase(growth=0.03, kept=0.85)
 # What is let through proves a rate; a pace so much above it was no pace at all.
 _FAR_OFF: Final = 0.4
 _HALF: Final = 0.5
@@ -57,7 +57,7 @@ class Bucket:
     def ready_at(self, now: float) -> float:
         """Return when the next permit is there: `now`, or later."""
         self._fill(now)
-        # A hair less than a whole one: what was waited for is there after the wait.
+        # A hair less than a whole one: rounding seldom makes a wait too short, then.
         missing = 1.0 - 1e-9 - self._level
         return now if missing <= 0 else now + missing / self.rate
 
@@ -71,9 +71,10 @@ class Bucket:
         """Undo a `take`."""
         self._level = min(self.burst, self._level + 1.0)
 
-    def empty(self) -> None:
-        """Lose what was saved up."""
+    def empty(self, until: float) -> None:
+        """Lose what was saved up, and save nothing up until a time."""
         self._level = min(self._level, 0.0)
+        self._at = max(self._at, until)
 
     def _fill(self, now: float) -> None:
         if now > self._at:
@@ -125,6 +126,7 @@ class Pace:
         self._marks: deque[tuple[float, int]] = deque(maxlen=_LOOK_BACK)
         self._bucket: Bucket | None = None
         self._phase = _SEARCHING[0]
+        self._held = 0.0  # the pace before it grew
 
     @property
     def per_second(self) -> float | None:
@@ -159,10 +161,10 @@ class Pace:
         # Faster and faster: a limit that was lifted is found in the end.
         return _HOLDING.growth * (1.0 + (now - self._hold_until) / _HOLD_LEAST)
 
-    def recall(self) -> None:
+    def recall(self, grant: Grant) -> None:
         """Take note that a search was not sent after all."""
         self._sent -= 1
-        if self._bucket is not None:
+        if self._bucket is not None and grant.epoch == self.epoch:
             self._bucket.give_back()
 
     def answered(self, grant: Grant, now: float) -> None:
@@ -209,6 +211,7 @@ class Pace:
         self._marks.append((sign.at, passed))
         if rate > 0.0:
             # Empty when the throttled one was sent; it fills during the pause.
+            self._held = rate
             self._bucket = Bucket(rate, burst, 0.0, sign.at)
 
     def _guessed(self, at: float, asked: float, passed: int) -> float:
@@ -229,9 +232,14 @@ class Pace:
         if sign.in_burst:  # then too many were saved up, and the rate may be right
             burst = max(1.0, (passed - self._marks[-1][1]) * _LESS)
             return max(proved, bucket.rate * _LESS), burst
-        kept = self._phase.kept if proved >= bucket.rate * _FAR_OFF else _HALF
+        rate, kept = bucket.rate, self._phase.kept
+        if proved < rate * _FAR_OFF:
+            kept = _HALF
+        elif self._phase is _HOLDING and rate > self._held:
+            # The truth lies between what was held for long and what was too much.
+            kept = (rate + self._held) / 2.0 / rate
         self._phase = _SEARCHING[1] if self._phase is _SEARCHING[0] else _HOLDING
-        return max(proved, bucket.rate * kept), bucket.burst
+        return max(proved, rate * kept), bucket.burst
 
     def _measured(self, at: float, passed: int) -> float:
         """Return the rate that is proved by what passed since earlier throttles.

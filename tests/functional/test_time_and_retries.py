@@ -358,6 +358,18 @@ async def test_load_is_shed_at_max_waiting(image):
         assert mock.hits == 2
 
 
+async def test_a_free_slot_sheds_nobody(image):
+    """Not even right after the first answers of all."""
+    async with (
+        MockVerifik(latency=0.02) as mock,
+        client_of(mock.url, max_concurrency=2, max_waiting=0) as client,
+    ):
+        for _ in range(5):
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(2):
+                    tasks.create_task(client.search_active_user(image))
+
+
 async def test_a_rate_limit_paces_the_searches(image):
     """25 searches at 100/s with a burst of 5: 0.2 s, and no throttle."""
     async with (

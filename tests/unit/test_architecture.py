@@ -17,18 +17,26 @@ LEVELS = {
     "errors": 1,
     "models": 2,
     "_config": 2,
+    "rules": 2,
     "_images": 3,
     "_convert": 3,
     "_auth": 3,
     "_journal": 3,
+    "_pace": 3,
+    "_source": 3,
+    "_tally": 3,
     "_gate": 4,
     "_retry": 4,
     "_wire": 4,
+    "_deadline": 4,
     "_transport": 5,
     "_state": 6,
     "_call": 7,
-    "_client": 8,
-    "__init__": 9,
+    "_core": 7,
+    "_batch": 8,
+    "_plan": 8,
+    "_client": 9,
+    "__init__": 10,
 }
 # Folders beside the core: what they may know of it.
 OUTSIDE = {"testing": set(), "cli": {"__init__", "testing"}}
@@ -49,8 +57,11 @@ PURE = [
     "_retry",
     "_sanitize",
     "_config",
+    "_pace",
+    "_tally",
     "errors",
     "models",
+    "rules",
 ]
 
 

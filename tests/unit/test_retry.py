@@ -10,15 +10,16 @@ from verifik_async._retry import (
     Verdict,
     as_rate_limited,
     delays,
-    is_throttle,
     judge,
     throttle_delay,
 )
+from verifik_async.rules import RULES, rule_of
 
 DEFAULT = RetryPolicy()
 DARING = RetryPolicy(retry_maybe_charged=True)
 ONCE = RetryPolicy(attempts=1)
 NO_STATUS = RetryPolicy(statuses=())
+LISTED = RetryPolicy(statuses={402, 403, 404, 409, 423, 429, 520})
 
 
 def status(kind, number, **facts):
@@ -31,14 +32,20 @@ def lost(kind, charge):
     return kind("lost", charge=charge)
 
 
+# A kept connection had ended.
+DROP = lost(errors.ConnectionLostError, "maybe_charged")
 TABLE = [
     # what it ended in, policy, verdict
+    (errors.ConfigurationError(), DARING, Verdict.RAISE),
+    (errors.ImageError("gone"), DARING, Verdict.RAISE),
+    (errors.QueueFullError(), DARING, Verdict.RAISE),
     (lost(errors.ConnectError, "not_sent"), DEFAULT, Verdict.RESEND),
     (lost(errors.ConnectError, "not_sent"), ONCE, Verdict.RAISE),
     (lost(errors.ConnectionLostError, "not_sent"), DEFAULT, Verdict.RESEND),
     (lost(errors.ConnectionLostError, "maybe_charged"), DEFAULT, Verdict.RAISE),
     (lost(errors.ConnectionLostError, "maybe_charged"), DARING, Verdict.RESEND),
-    (lost(errors.ConnectionLostError, "answered"), DEFAULT, Verdict.RAISE),
+    (lost(errors.ConnectionLostError, "answered"), DARING, Verdict.RAISE),
+    (DROP, ONCE, Verdict.AT_ONCE),
     (lost(errors.AttemptTimeoutError, "not_sent"), DEFAULT, Verdict.RESEND),
     (lost(errors.AttemptTimeoutError, "maybe_charged"), DEFAULT, Verdict.RAISE),
     (lost(errors.AttemptTimeoutError, "maybe_charged"), DARING, Verdict.RESEND),
@@ -50,7 +57,10 @@ TABLE = [
         (status(errors.ServerError, number), DEFAULT, Verdict.RAISE)
         for number in (501, 505, 520)
     ],
-    (status(errors.ServerError, 500), NO_STATUS, Verdict.RAISE),
+    *[
+        (status(errors.ServerError, number), NO_STATUS, Verdict.RAISE)
+        for number in (500, 502)
+    ],
     (status(errors.ServerError, 500), ONCE, Verdict.RAISE),
     (status(errors.ServerError, 503, retry_after=1.0), NO_STATUS, Verdict.THROTTLED),
     (status(errors.ServerError, 503, retry_after=1.0), ONCE, Verdict.THROTTLED),
@@ -65,22 +75,33 @@ TABLE = [
     (status(errors.MissingParameterError, 409), DARING, Verdict.RAISE),
     (status(errors.FaceRejectedError, 409), DARING, Verdict.RAISE),
     (status(errors.PaymentRequiredError, 402), DARING, Verdict.RAISE),
+    (status(errors.PaymentRequiredError, 500), DARING, Verdict.RAISE),
     (status(errors.PermissionDeniedError, 403), DARING, Verdict.RAISE),
     (status(errors.NotFoundError, 404), DARING, Verdict.RAISE),
     (status(errors.APIStatusError, 408), DARING, Verdict.RAISE),
     (status(errors.APIStatusError, 423), DARING, Verdict.RAISE),
-    (
-        status(errors.APIStatusError, 423),
-        RetryPolicy(statuses={423}),
-        Verdict.RESEND,
-    ),
+    # Statuses that the policy lists are sent again, and what is no status is not.
+    (status(errors.APIStatusError, 423), LISTED, Verdict.RESEND),
+    (status(errors.InvalidRequestError, 409), LISTED, Verdict.RESEND),
+    (status(errors.PermissionDeniedError, 403), LISTED, Verdict.RESEND),
+    (status(errors.NotFoundError, 404), LISTED, Verdict.RESEND),
+    (status(errors.ServerError, 520), LISTED, Verdict.RESEND),
+    (status(errors.ServerError, 500), LISTED, Verdict.RAISE),
+    (status(errors.PaymentRequiredError, 403), LISTED, Verdict.RAISE),
+    (status(errors.RateLimitedError, 429), LISTED, Verdict.THROTTLED),
+    (status(errors.AuthenticationError, 403), LISTED, Verdict.RENEW_TOKEN),
     (errors.ResponseShapeError("odd"), DARING, Verdict.RAISE),
     (errors.ResponseTooLargeError("big"), DARING, Verdict.RAISE),
     (errors.RedirectError("there"), DARING, Verdict.RAISE),
-    (errors.ImageError("gone"), DARING, Verdict.RAISE),
     (errors.ClientClosedError("closed"), DARING, Verdict.RAISE),
     (errors.DeadlineExceededError("late"), DARING, Verdict.RAISE),
 ]
+
+
+def verdict_of(error, policy, *, attempts=1, renewable=True):
+    """Return what follows an error; one of the table's met an ended connection."""
+    dropped = error is DROP
+    return judge(error, policy, attempts=attempts, renewable=renewable, dropped=dropped)
 
 
 @pytest.mark.parametrize(
@@ -88,41 +109,27 @@ TABLE = [
 )
 def test_verdicts(error, policy, verdict):
     """Each way that an attempt can end has its consequence."""
-    assert judge(error, policy, attempts=1, renewable=True) is verdict
+    assert verdict_of(error, policy) is verdict
+
+
+def test_every_rule_has_a_verdict():
+    """The table above leaves out no row of the public one."""
+    covered = {rule_of(error, dropped=error is DROP) for error, _, _ in TABLE}
+    assert set(RULES) <= covered
 
 
 @pytest.mark.parametrize(("attempts", "verdict"), [(3, "RESEND"), (4, "RAISE")])
 def test_attempts_come_to_an_end(attempts, verdict):
     """Four by default, the first included."""
-    error = errors.ConnectError()
-    found = judge(error, DEFAULT, attempts=attempts, renewable=False)
+    found = verdict_of(errors.ConnectError(), DEFAULT, attempts=attempts)
     assert found is Verdict[verdict]
 
 
-def test_a_token_that_cannot_be_renewed():
-    """Without another token the refusal stands."""
+@pytest.mark.parametrize("policy", [DEFAULT, RetryPolicy(statuses={401})])
+def test_a_token_that_cannot_be_renewed(policy):
+    """Without another token the refusal stands, whatever the policy lists."""
     error = status(errors.AuthenticationError, 401)
-    found = judge(error, DEFAULT, attempts=1, renewable=False)
-    assert found is Verdict.RAISE
-
-
-@pytest.mark.parametrize(
-    ("error", "throttle"),
-    [
-        (status(errors.RateLimitedError, 429), True),
-        (status(errors.RateLimitedError, 429, retry_after=1.0), True),
-        (status(errors.ServerError, 503, retry_after=0.5), True),
-        (status(errors.ServerError, 503), False),
-        (status(errors.ServerError, 502, retry_after=1.0), False),
-        (status(errors.PermissionDeniedError, 403, retry_after=1.0), False),
-        (status(errors.PaymentRequiredError, 429), False),
-        (errors.ConnectError(), False),
-    ],
-    ids=["429", "429 asks", "503 asks", "503", "502", "403", "unpaid", "connect"],
-)
-def test_throttles(error, throttle):
-    """429, and 503 that asks to wait."""
-    assert is_throttle(error) is throttle
+    assert verdict_of(error, policy, renewable=False) is Verdict.RAISE
 
 
 def test_a_503_that_cannot_be_waited_out():
