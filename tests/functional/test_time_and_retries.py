@@ -9,7 +9,7 @@ import time
 
 import attrs
 import pytest
-from support import QUICK, client_of
+from support import OPTIONS, QUICK, TOKEN, client_of
 from support.raw_server import OK, raw_server
 
 from verifik_async import (
@@ -17,6 +17,7 @@ from verifik_async import (
     RateLimit,
     RetryPolicy,
     Timeouts,
+    VerifikClient,
     errors,
 )
 from verifik_async.testing import Fault, MockVerifik
@@ -311,6 +312,23 @@ async def test_endless_throttles_end_without_a_deadline_too(image):
         with pytest.raises(errors.RateLimitedError) as caught:
             await client.search_active_user(image, deadline=None)
     assert caught.value.status == 429
+
+
+@pytest.mark.parametrize("header", ["1", None])
+async def test_a_storm_loses_nobody_and_is_no_siege(header, image):
+    """120 searches at once at 40/s: all answered, and the limit is kept to."""
+    async with (
+        MockVerifik(rate=40, burst=40, retry_after=header) as mock,
+        VerifikClient(TOKEN, base_url=mock.url, defaults=OPTIONS) as client,
+    ):
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(120):
+                tasks.create_task(client.search_active_user(image))
+        stats = client.stats()
+    assert (stats.answered, stats.failed) == (120, 0)
+    assert stats.attempts + stats.throttled == mock.hits
+    assert mock.hits <= 1.5 * 120
+    assert 1 <= stats.window < 32
 
 
 async def test_no_more_than_max_concurrency_at_once(image):
