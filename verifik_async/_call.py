@@ -159,21 +159,17 @@ class Search:
             await self._enter()
             try:
                 got = await self._attempt(token)
-                if isinstance(got, SearchResult):
-                    gate.answered(ticket)
-                    return got
                 verdict = self._judge(got)
                 if verdict is Verdict.AT_ONCE:  # in its slot: it has waited its turn
-                    got = await self._attempt(token)
-                    if isinstance(got, SearchResult):
-                        gate.answered(ticket)
-                        return got
+                    got = await self._attempt(token, fresh=True)
                     verdict = self._judge(got)
                 # Before the slot is given back: who gets it must know.
                 probed = ticket.probes is not None
                 self._tell_gate(got)
             finally:
                 gate.leave(ticket)
+            if isinstance(got, SearchResult):
+                return got
             failure = await self._prepare_again(got, verdict, token, probed=probed)
             if failure is not None:
                 return self.tally.complete(failure)
@@ -265,7 +261,9 @@ class Search:
 
     # -- one attempt -----------------------------------------------------------
 
-    async def _attempt(self, token: Token) -> SearchResult | VerifikError:
+    async def _attempt(
+        self, token: Token, *, fresh: bool = False
+    ) -> SearchResult | VerifikError:
         """Send once; the answer, or what it ended in with the charge of it alone."""
         began = self._now()
         self._payload = None
@@ -273,7 +271,7 @@ class Search:
         got: SearchResult | VerifikError | None = None
         reply: _wire.Reply | None = None
         try:
-            received = await self._receive(token, began)
+            received = await self._receive(token, began, fresh=fresh)
             if isinstance(received, _wire.Reply):
                 reply = received
                 got = self._interpret(reply, token)
@@ -284,7 +282,9 @@ class Search:
                 self._account(self._payload, began, reply, got)
         return got
 
-    async def _receive(self, token: Token, began: float) -> _wire.Reply | VerifikError:
+    async def _receive(
+        self, token: Token, began: float, *, fresh: bool
+    ) -> _wire.Reply | VerifikError:
         """Send once, within the time of an attempt and of the call."""
         timeouts, pool, cut = self._plan.timeouts, self._state.pool, self._state.cut
         until = self._deadline.at
@@ -297,7 +297,9 @@ class Search:
                 self.tally.attempts += 1
                 picture = await self._plan.source.open()
                 self._payload = pool.payload(self._plan.start, picture)
-                return await pool.send(self._payload, token, timeouts.connect)
+                return await pool.send(
+                    self._payload, token, timeouts.connect, fresh=fresh
+                )
         except ImageError as error:
             self.tally.attempts -= 1
             return error
@@ -370,8 +372,10 @@ class Search:
 
     # -- between attempts ------------------------------------------------------
 
-    def _judge(self, error: VerifikError) -> Verdict:
-        """Decide what follows; still in the slot."""
+    def _judge(self, error: SearchResult | VerifikError) -> Verdict:
+        """Decide what follows; still in the slot. Of no meaning for a result."""
+        if isinstance(error, SearchResult):
+            return Verdict.RAISE
         dropped, probes = self._is_drop(error), self._ticket.probes is not None
         verdict = _retry.judge(
             error,
@@ -396,10 +400,12 @@ class Search:
         written_at = payload.written_at
         return written_at is None or self._now() - written_at <= _DROP_WINDOW
 
-    def _tell_gate(self, error: VerifikError) -> None:
+    def _tell_gate(self, error: SearchResult | VerifikError) -> None:
         """Tell the gate what a request ended in: others wait for that."""
         gate, ticket, retry = self._state.gate, self._ticket, self._plan.retry
-        if is_throttle(error):
+        if isinstance(error, SearchResult):
+            gate.answered(ticket)
+        elif is_throttle(error):
             asked = error.retry_after if isinstance(error, APIStatusError) else None
             backoff = functools.partial(_retry.throttle_delay, retry)
             gate.throttled(ticket, asked, backoff)

@@ -190,6 +190,7 @@ class Pool:
         self._url = URL(settings.origin.base + _wire.SEARCH_PATH)
         self._proxy = settings.proxy
         self._session: Session | None = settings.session
+        self._unkept: Session | None = None  # a connection of its own per request
         self._guard: AsyncGenerator[None] | None = None
         self._seen: weakref.WeakSet[asyncio.BaseProtocol] = weakref.WeakSet()
         self._headers: tuple[Token, _Headers] | None = None
@@ -210,7 +211,8 @@ class Pool:
         ended = session is not None and session.closed and self._guard is not None
         if session is None or ended:
             self._session = session = self._make_session()
-            self._guard = _closed_with_its_loop(session)
+            self._unkept = None
+            self._guard = self._closed_with_its_loop()
             await anext(self._guard)
         if session.closed:
             raise ConfigurationError("session is closed: pass one that is open")
@@ -225,7 +227,12 @@ class Pool:
         return BodyPayload(start, picture, self._seen)
 
     async def send(
-        self, payload: BodyPayload, token: Token, connect: float | None
+        self,
+        payload: BodyPayload,
+        token: Token,
+        connect: float | None,
+        *,
+        fresh: bool = False,
     ) -> Received:
         """Send one request and read its answer to the end.
 
@@ -233,11 +240,15 @@ class Pool:
             payload: The body, used up by this.
             token: For the `Authorization` header.
             connect: Seconds for a new connection, or None.
+            fresh: Whether it must be a new connection: where one of those that were
+                kept has been dropped, others may have been as well. Not with a
+                session of the caller's.
         """
-        assert self._session is not None  # noqa: S101 - opened before
+        session = self._unkept_session() if fresh else self._session
+        assert session is not None  # noqa: S101 - opened before
         response: aiohttp.ClientResponse | None = None
         try:
-            response = await self._session.post(
+            response = await session.post(
                 self._url,
                 data=payload,
                 headers=self._headers_for(token),
@@ -333,13 +344,36 @@ class Pool:
             )
         return self._timeouts[connect]
 
-    def _make_session(self) -> Session:
+    def _unkept_session(self) -> Session | None:
+        """Return a session that keeps no connection, if we may make one."""
+        if self._guard is None:
+            return self._session
+        if self._unkept is None:
+            self._unkept = self._make_session(force_close=True)
+        return self._unkept
+
+    async def _closed_with_its_loop(self) -> AsyncGenerator[None]:
+        """Close the sessions when the loop ends, for those who do not call aclose().
+
+        A loop closes the async generators that it has begun, `asyncio.run` does it
+        before it closes the loop: that is the only hook there is.
+        """
+        try:
+            yield
+        finally:
+            for session in (self._session, self._unkept):
+                if session is not None:
+                    await session.close()
+
+    def _make_session(self, *, force_close: bool = False) -> Session:
         settings = self._settings
         if settings.trust_env and self._proxy is None:
             self._proxy = _proxy_from_environment(settings.origin)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=settings.limit, ssl=True if settings.ssl is None else settings.ssl
+                limit=settings.limit,
+                ssl=True if settings.ssl is None else settings.ssl,
+                force_close=force_close,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._fixed_headers(),
@@ -363,18 +397,6 @@ def _is_drop(error: Exception) -> bool:
     return isinstance(error, ConnectionResetError | BrokenPipeError) or (
         isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
     )
-
-
-async def _closed_with_its_loop(session: Session) -> AsyncGenerator[None]:
-    """Close a session when the loop ends, for those who do not call aclose().
-
-    A loop closes the async generators that it has begun, `asyncio.run` does it
-    before it closes the loop: that is the only hook there is.
-    """
-    try:
-        yield
-    finally:
-        await session.close()
 
 
 def _proxy_from_environment(origin: Origin) -> str | None:
