@@ -364,11 +364,8 @@ class Search:
             request_bytes=payload.byte_count,
             response_bytes=0 if reply is None else len(reply.body),
         )
-        self._state.counters.count(attempt, resent=self.tally.attempts > 1)
-        if _logger.isEnabledFor(logging.DEBUG):
-            _log(attempt)
-        if self._plan.on_attempt is not None:
-            _tell(self._plan.on_attempt, attempt)
+        resent = self.tally.attempts > 1
+        self._state.report(attempt, self._plan.on_attempt, resent=resent)
 
     # -- between attempts ------------------------------------------------------
 
@@ -481,22 +478,3 @@ class Search:
         finally:
             self.tally.waited += self._now() - began
         return None
-
-
-def _log(attempt: Attempt) -> None:
-    _logger.debug(
-        "POST %s status=%s error=%s ms=%.1f sent=%d received=%d",
-        _wire.SEARCH_PATH,
-        attempt.status,
-        attempt.error,
-        attempt.elapsed_s * 1000,
-        attempt.request_bytes,
-        attempt.response_bytes,
-    )
-
-
-def _tell(callback: Callable[[Attempt], object], attempt: Attempt) -> None:
-    try:
-        callback(attempt)
-    except Exception as error:  # noqa: BLE001 - a paid answer is worth more
-        _logger.warning("on_attempt raised %s; it is ignored", type(error).__name__)

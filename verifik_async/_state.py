@@ -1,16 +1,21 @@
 """What a client holds for one event loop: connections, gate, counts."""
 
 import asyncio
+import logging
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 
+from verifik_async import _wire
 from verifik_async._config import Limiter
 from verifik_async._deadline import CutOff
 from verifik_async._gate import Gate
 from verifik_async._transport import Pool
 from verifik_async.errors import ClientClosedError
 from verifik_async.models import Attempt, ClientStats
+
+_logger = logging.getLogger("verifik_async")
 
 # Latest answers whose latency is kept for the percentiles.
 _LATENCIES = 2048
@@ -81,6 +86,20 @@ class LoopState:
         if not self._searches and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
+    def report(
+        self,
+        attempt: Attempt,
+        on_attempt: Callable[[Attempt], object] | None,
+        *,
+        resent: bool,
+    ) -> None:
+        """Count one request on the wire, log it, and tell the user."""
+        self.counters.count(attempt, resent=resent)
+        if _logger.isEnabledFor(logging.DEBUG):
+            _log(attempt)
+        if on_attempt is not None:
+            _tell(on_attempt, attempt)
+
     async def close(self, grace: float) -> None:
         """Let searches go on for `grace` seconds, cut the rest off, close.
 
@@ -111,6 +130,25 @@ class LoopState:
         except TimeoutError:
             self.cut.cut(closed_error)
             await self._idle
+
+
+def _log(attempt: Attempt) -> None:
+    _logger.debug(
+        "POST %s status=%s error=%s ms=%.1f sent=%d received=%d",
+        _wire.SEARCH_PATH,
+        attempt.status,
+        attempt.error,
+        attempt.elapsed_s * 1000,
+        attempt.request_bytes,
+        attempt.response_bytes,
+    )
+
+
+def _tell(callback: Callable[[Attempt], object], attempt: Attempt) -> None:
+    try:
+        callback(attempt)
+    except Exception as error:  # noqa: BLE001 - a paid answer is worth more
+        _logger.warning("on_attempt raised %s; it is ignored", type(error).__name__)
 
 
 def closed_error() -> ClientClosedError:
