@@ -16,10 +16,10 @@ import attrs
 
 from verifik_async._call import Company, Plan, Search
 from verifik_async._deadline import CutOff, Deadline
-from verifik_async._source import END, Probes, Source, check_key, probe_and_key
+from verifik_async._source import END, Probes, Source, check_key, key_of
 from verifik_async._state import LoopState
 from verifik_async._tally import Tally
-from verifik_async._types import Charge
+from verifik_async._types import Charge, Masked
 from verifik_async.errors import (
     BatchStoppedError,
     ClientClosedError,
@@ -29,7 +29,6 @@ from verifik_async.errors import (
 from verifik_async.models import (
     BatchSummary,
     CallInfo,
-    ImageInput,
     Outcome,
     Probe,
     SearchResult,
@@ -44,7 +43,7 @@ class Order:
     """What a batch is asked for, checked.
 
     Attributes:
-        probes: The source.
+        probes: The source; never shown.
         plan_of: Makes the plan of one search; raises what is wrong with a probe.
         state: Returns what belongs to the running loop.
         concurrency: Workers.
@@ -57,7 +56,7 @@ class Order:
             that nothing of that is lost.
     """
 
-    probes: Probes = attrs.field(repr=False)
+    probes: Masked[Probes]
     plan_of: Callable[[Probe], Plan]
     state: Callable[[], Awaitable[LoopState]]
     concurrency: int
@@ -129,11 +128,12 @@ class Batch:
         if self._group is not None:
             raise ConfigurationError("a batch is entered once: call search_many again")
         order = self._order
+        await order.state()  # or there is none, and no probe need tell so
         self._loop = loop = asyncio.get_running_loop()
         self._began = loop.time()
         self._source = Source(order.probes)
         until = None if order.deadline is None else self._began + order.deadline
-        self._company = Company(until, CutOff(loop, gentle=True))
+        self._company = Company(self._began, until, CutOff(loop, gentle=True))
         self._timer = None if until is None else loop.call_at(until, self._time_is_up)
         self._room = asyncio.Semaphore(order.concurrency * _AHEAD)
         self._turn = asyncio.Lock()
@@ -162,6 +162,9 @@ class Batch:
         finally:
             self._working = 0  # those that had not begun can't count themselves out
             self._finish()
+            # Whoever keeps the batch for its summary keeps no picture.
+            self._tasks.clear()
+            self._shared = _Shared()
 
     def __aiter__(self) -> Self:
         return self
@@ -204,14 +207,20 @@ class Batch:
         self._stop("stop")
 
     async def unsent(self) -> AsyncIterator[Outcome]:
-        """Yield an outcome for each probe that a stopped batch has not asked for."""
-        while (item := await self._source.next()) is not END:
-            probe, key = probe_and_key(item, self._pulled)
-            error = _stopped(self._stopped_by)
+        """Yield an outcome for each probe that a stopped batch has not asked for.
+
+        Of an asynchronous source none once the deadline is over: it may take long.
+        """
+        if self._source.is_asynchronous and self._stopped_by == "deadline":
+            return
+        while (probe := await self._source.next()) is not END:
+            index, self._pulled = self._pulled, self._pulled + 1
             yield Outcome(
-                index=self._pulled, key=key, context=probe.context, error=error
+                index=index,
+                key=key_of(probe, index),
+                context=probe.context,
+                error=_stopped(self._stopped_by),
             )
-            self._pulled += 1
 
     # -- ending ------------------------------------------------------------------
 
@@ -219,7 +228,7 @@ class Batch:
         """Pull no more; who only waits for a probe is sent home."""
         self._ended = True
         spared = {asyncio.current_task()}
-        if self._order.patient:
+        if self._order.patient and self._stopped_by != "deadline":
             spared.add(self._asking)
         for task in self._idle - spared:
             if task is not None:
@@ -227,7 +236,9 @@ class Batch:
 
     def _stop(self, reason: str, cause: VerifikError | None = None) -> None:
         """Pull no more, and send nothing that is not on the wire."""
-        if self._group is None or not self._working or self._company.cut.error:
+        if self._group is None:  # not begun: then nothing will be
+            self._stopped_by, self._ended = reason, True
+        if not self._working or self._company.cut.error:
             return
         self._stopped_by = reason
         self._company.cut.cut(functools.partial(_stopped, reason, cause))
@@ -246,6 +257,8 @@ class Batch:
 
     def _fail(self, error: Exception) -> None:
         """End with an error of the caller's, once what was pulled is done."""
+        if isinstance(error, StopAsyncIteration):  # it would look like a good end
+            error = RuntimeError("the source of probes raised StopAsyncIteration")
         if self._last is None:
             self._last = lambda: error
         self._end()
@@ -258,7 +271,8 @@ class Batch:
     def _finish(self) -> None:
         if self._finished_at is None:
             self._finished_at = self._loop.time()
-            if self._spent and self._stopped_by is None:
+            left = self._spent and not self._source.is_empty
+            if left and self._stopped_by is None:
                 self._stopped_by = "max_searches"
         if self._timer is not None:
             self._timer.cancel()
@@ -269,24 +283,25 @@ class Batch:
     async def _work(self) -> None:
         try:
             while (pulled := await self._pull()) is not None:
-                index, item = pulled
-                self._deliver(await self._search(index, item))
+                self._deliver(await self._search(*pulled))
+                del pulled  # the picture, before a long wait for the next
         finally:
             self._working -= 1
             if not self._working:
                 self._finish()
 
-    async def _pull(self) -> tuple[int, Any] | None:
+    async def _pull(self) -> tuple[int, Probe] | None:
         """Return the next probe, once the consumer keeps up; None: there is none."""
         task = asyncio.current_task()
         self._idle.add(task)
         try:
             await self._room.acquire()
             async with self._turn:
-                if self._ended or self._is_spent():
+                self._spent = self._is_spent()
+                if self._ended or self._spent:
                     return None
                 self._asking = task
-                item = await self._source.next()
+                probe = await self._source.next()
         except Exception as error:  # noqa: BLE001 - the caller's source
             self._fail(error)
             return None
@@ -296,23 +311,20 @@ class Batch:
             raise
         finally:
             self._idle.discard(task)
-        if item is END:
-            self._spent = False
+        if probe is END:
             self._end()
             return None
         self._pulled += 1
         self._reserved += 1
-        return self._pulled - 1, item
+        return self._pulled - 1, probe
 
     def _is_spent(self) -> bool:
         """Whether the budget allows no further search."""
         limit = self._order.max_searches
-        spent = limit is not None and self._reserved >= limit
-        self._spent = spent and not self._source.is_empty
-        return spent
+        return limit is not None and self._reserved >= limit
 
-    async def _search(self, index: int, item: ImageInput | Probe) -> Outcome:
-        probe, key = probe_and_key(item, index)
+    async def _search(self, index: int, probe: Probe) -> Outcome:
+        about = {"index": index, "key": key_of(probe, index), "context": probe.context}
         search: Search | None = None
         tally = Tally(self._loop.time())
         try:
@@ -324,28 +336,22 @@ class Batch:
             result, call = await self._result(search, plan, state)
         except VerifikError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001 - of the caller's token callable
+        except Exception as error:  # noqa: BLE001 - of the caller's token or limiter
             self._fail(error)
             failure = tally.complete(_stopped(type(error).__name__))
         else:
-            return Outcome(
-                index=index, key=key, context=probe.context, result=result, call=call
-            )
+            return Outcome(**about, result=result, call=call)
         finally:
-            self._counts["attempts"] += tally.attempts
-            self._counts["throttled"] += tally.throttled
-            if not tally.sent:
-                self._reserved -= 1
+            self._account(tally)
         self._stop_for(failure, hopeless=search is not None and search.hopeless)
         # The frames in it hold the picture, and an outcome may be kept for long.
         failure.__traceback__ = None
-        return Outcome(
-            index=index,
-            key=key,
-            context=probe.context,
-            error=failure,
-            call=tally.info(self._loop.time()),
-        )
+        return Outcome(**about, error=failure, call=tally.info(self._loop.time()))
+
+    def _account(self, tally: Tally) -> None:
+        self._counts["attempts"] += tally.attempts
+        self._counts["throttled"] += tally.throttled
+        self._reserved -= not tally.on_wire
 
     async def _result(
         self, search: Search, plan: Plan, state: LoopState
@@ -353,15 +359,14 @@ class Batch:
         if not self._order.coalesce:
             result = await search.run()
             return result, result.call
-        picture = await plan.source.open()
-        plan.source = picture  # it is open: not read again
-        deadline = Deadline(
+        waits = Deadline(
             self._loop, None, (state.cut, self._company.cut), self._company.until
         )
+        digest = await waits.within(_digest(plan), search.tally)
         result, coalesced = await self._shared.search(
-            (plan.start, await picture.digest()),
+            (plan.start, digest),
             search.run,
-            lambda work: deadline.within(work, search.tally),
+            lambda work: waits.within(work, search.tally),
         )
         self._counts["coalesced"] += coalesced
         return result, CallInfo() if coalesced else result.call
@@ -405,13 +410,19 @@ _COUNTS: Final = (
 )
 
 
+async def _digest(plan: Plan) -> str:
+    """Open the picture of a plan, once and for all, and return its digest."""
+    plan.source = picture = await plan.source.open()
+    return await picture.digest()
+
+
 async def collect(order: Order) -> list[Outcome]:
     """Return an outcome for each probe, in the order of the input.
 
     Those that a stopped batch left in its source are not sent.
     """
     outcomes: list[Outcome] = []
-    async with Batch(attrs.evolve(order, ordered=True, patient=True)) as batch:
+    async with Batch(attrs.evolve(order, patient=True)) as batch:
         with contextlib.suppress(BatchStoppedError):
             async for outcome in batch:
                 outcomes.append(outcome)  # noqa: PERF401 - kept when the batch stops

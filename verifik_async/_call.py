@@ -15,7 +15,7 @@ import attrs
 
 from verifik_async import _retry, _wire
 from verifik_async._auth import Token, TokenSource
-from verifik_async._config import Origin, RetryPolicy, Timeouts
+from verifik_async._config import Limiter, Origin, RetryPolicy, Timeouts
 from verifik_async._convert import Decoder
 from verifik_async._deadline import CutOff, Deadline
 from verifik_async._gate import Patience, Rank, Refused, Ticket
@@ -84,10 +84,12 @@ class Company:
     """The batch that a search is part of.
 
     Attributes:
-        until: When the batch must be over, on the loop's clock, or None.
+        began: When the batch began, on the loop's clock.
+        until: When it must be over, or None.
         cut: Ends the waits of its searches, but not what is on the wire.
     """
 
+    began: float
     until: float | None
     cut: CutOff
 
@@ -117,11 +119,12 @@ class Search:
             rank = Rank.BATCH
             cuts = (state.cut, company.cut)
             self._deadline = Deadline(state.loop, limit, cuts, company.until)
-        self._ticket = Ticket(rank, self._patience(), self.tally.began)
+        # An outage is not a new one for each search of a batch.
+        came_at = self.tally.began if company is None else company.began
+        self._ticket = Ticket(rank, self._patience(), came_at)
         self._delays: Iterator[float] | None = None
         self._payload: BodyPayload | None = None
         self._own_charge: Charge | None = None  # of an attempt that timed out
-        self._throttled_since: float | None = None
         self._drop_forgiven = False
         self._token_renewed = False
 
@@ -157,10 +160,12 @@ class Search:
         while True:
             token = self._plan.tokens.ready or await self._first_token()
             await self._enter()
+            token = self._plan.tokens.ready or token  # renewed while it waited
             try:
                 got = await self._attempt(token)
                 verdict = self._judge(got)
                 if verdict is Verdict.AT_ONCE:  # in its slot: it has waited its turn
+                    gate.sent_again(ticket)
                     got = await self._attempt(token, fresh=True)
                     verdict = self._judge(got)
                 # Before the slot is given back: who gets it must know.
@@ -197,10 +202,13 @@ class Search:
         try:
             async with scope:
                 return await self._within(self._plan.tokens.get())
+        except ConfigurationError:
+            self.hopeless = True  # it is missing, or can't be sent
+            raise
         except TimeoutError:
             if not scope.expired():
                 raise
-        raise self._deadline.error(self.tally)
+        raise self._deadline.passed(self.tally)
 
     async def _enter(self) -> None:
         """Wait for a slot and, with a limiter, for its permit."""
@@ -209,21 +217,24 @@ class Search:
             if not gate.try_enter(ticket):
                 await self._queue()
             if limiter is not None:
-                await self._permit(limiter.acquire())
+                await self._permit(limiter)
                 if gate.recalled(ticket):  # a throttle may have come while it waited
                     continue
             break
         if (ended := self._deadline.over(self.tally)) is not None:
             gate.take_back(ticket)
-            raise ended
+            try:
+                raise ended
+            finally:
+                del ended  # no cycle with its traceback
         if not self._deadline.begun:
             self._deadline.begin()
             ticket.patience = self._patience()
 
-    async def _permit(self, permit: Awaitable[None]) -> None:
+    async def _permit(self, limiter: Limiter) -> None:
         began = self._now()
         try:
-            await self._within(permit)
+            await self._within(limiter.acquire())
         except BaseException:
             self._state.gate.take_back(self._ticket)
             raise
@@ -313,9 +324,10 @@ class Search:
     def _timed_out(self, *, whole_call: bool) -> VerifikError:
         charge = Charge.NOT_SENT if self._payload is None else self._payload.abandon()
         self._own_charge = charge
-        if whole_call or self._state.cut.error is not None:
+        closed = self._state.cut.error
+        if whole_call or closed is not None:
             self.tally.charge = self.tally.charge.worst(charge)
-            return self._deadline.error(self.tally)
+            return self._deadline.passed(self.tally) if closed is None else closed()
         origin = self._plan.origin
         return AttemptTimeoutError(
             f"no answer from {origin.host}:{origin.port} within "
@@ -351,6 +363,7 @@ class Search:
         charge = payload.abandon() if got is None else Charge.ANSWERED
         if not payload.begun:
             return
+        self.tally.on_wire = True
         error = got if isinstance(got, VerifikError) else None
         if error is not None:
             charge = self._own_charge or error.charge
@@ -405,7 +418,7 @@ class Search:
         elif is_throttle(error):
             asked = error.retry_after if isinstance(error, APIStatusError) else None
             backoff = functools.partial(_retry.throttle_delay, retry)
-            gate.throttled(ticket, asked, backoff)
+            gate.throttled(ticket, error, asked, backoff)
         elif isinstance(error, ConnectError | ServerError):
             if gate.failed(ticket, error, functools.partial(_retry.delays, retry)):
                 _logger.warning(
@@ -444,12 +457,9 @@ class Search:
         if asked and not self._ticket.patience.outlasts(now, now + asked):
             self.hopeless = asked > retry.max_retry_after
             return _retry.as_rate_limited(error)
-        if self._throttled_since is None:
-            self._throttled_since = now
-        endless = now - self._throttled_since > retry.outage_limit
-        if self._deadline.at is None and endless:
+        if self._deadline.at is None and gate.endless(self._ticket):
             self.hopeless = True
-            return error
+            return _retry.as_rate_limited(error)
         return None
 
     async def _renew_token(

@@ -18,11 +18,12 @@ from verifik_async._config import (
 )
 from verifik_async._core import Core, OnAttempt, Settings
 from verifik_async._plan import Template
-from verifik_async._source import Probes, check_probes
+from verifik_async._source import Probes, problem_with
 from verifik_async._state import LoopState, closed_error
 from verifik_async._types import NOT_GIVEN, Masked, NotGiven
 from verifik_async.errors import (
     AuthenticationError,
+    ConfigurationError,
     PaymentRequiredError,
     PermissionDeniedError,
     VerifikError,
@@ -254,14 +255,17 @@ class VerifikClient:
             `summary` (`BatchSummary`, live) and `stop()`: send no more, let what is
             on the wire finish, then end. `deadline`, `max_searches` and `stop()` end
             the iteration normally; `summary.stopped_by` tells. What was pulled and
-            not sent has an outcome as well.
+            not sent has an outcome as well. A source that is being asked then is
+            cancelled: what it has taken and not yielded is its own to keep.
 
         Raises:
-            ConfigurationError: an argument is wrong or missing. Nothing was sent.
+            ConfigurationError: an argument is wrong or missing, also when it is
+                entered. Nothing was sent.
+            ClientClosedError: when it is entered.
             BatchStoppedError: while iterating, after all other outcomes: one of
                 `stop_on`, or a service that asks for more quiet or is down for
-                longer than `retry` allows. An error of `probes` comes out likewise,
-                as it is.
+                longer than `retry` allows, or there is no token. An error of
+                `probes` comes out likewise, as it is.
 
         Source: POST /v2/face-recognition/search-active-user
         """
@@ -272,9 +276,11 @@ class VerifikClient:
             "collection_id": collection_id,
             "extra": extra,
         }
+        source = Masked(probes)
+        del probes  # no traceback with locals shall find pictures in this frame
         return Batch(
             self._order(
-                probes,
+                source,
                 fields,
                 timeouts=timeouts,
                 retry=retry,
@@ -307,7 +313,9 @@ class VerifikClient:
         """Search a few pictures and return all outcomes, in the order of the input.
 
         For lists that fit into memory with their outcomes. It never raises for
-        `stop_on`: what was not sent says so in its outcome.
+        `stop_on`: what was not sent says so in its outcome. An error of `probes`
+        comes out as it is, and the outcomes are lost: where that matters, use
+        `search_many`.
 
         Args:
             probes: As for `search_many`, like all others; must have an end.
@@ -319,7 +327,8 @@ class VerifikClient:
             timeouts: Of each search.
             retry: In place of the client's.
             concurrency: Probes that are worked on at once, at least 1.
-            deadline: Seconds for all of them.
+            deadline: Seconds for all of them; an asynchronous source is asked for
+                no more after it.
             coalesce: Whether equal searches are sent once.
             stop_on: Errors after which nothing more is sent.
             max_searches: Searches that may be sent, resends apart.
@@ -329,9 +338,12 @@ class VerifikClient:
 
         Raises:
             ConfigurationError: an argument is wrong or missing. Nothing was sent.
+            ClientClosedError: the client is closed.
 
         Source: POST /v2/face-recognition/search-active-user
         """
+        source = Masked(probes)
+        del probes
         fields = {
             "os": os,
             "min_score": min_score,
@@ -341,7 +353,7 @@ class VerifikClient:
         }
         return await collect(
             self._order(
-                probes,
+                source,
                 fields,
                 timeouts=timeouts,
                 retry=retry,
@@ -356,7 +368,7 @@ class VerifikClient:
 
     def _order(
         self,
-        probes: Probes,
+        probes: Masked[Probes],
         fields: Mapping[str, Any],
         *,
         timeouts: Timeouts | None,
@@ -369,6 +381,8 @@ class VerifikClient:
         max_searches: int | None,
     ) -> Order:
         """Return what a batch is asked for, checked."""
+        if (problem := problem_with(probes)) is not None:
+            raise ConfigurationError(problem)
         template = self._template.varied(fields, timeouts, retry)
         _config.check_complete(template.options, apart="min_score")  # a probe may tell
         if concurrency is None:
@@ -376,7 +390,7 @@ class VerifikClient:
         if max_searches is not None:
             _config.whole("max_searches", max_searches, 0)
         return Order(
-            probes=check_probes(probes),
+            probes=probes,
             plan_of=template.plan,
             state=self._state,
             concurrency=_config.whole("concurrency", concurrency, 1),

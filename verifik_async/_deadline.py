@@ -110,20 +110,23 @@ class Deadline:
         finally:
             for cut in self._cuts:
                 cut.forget(scope)
-        raise self.error(tally)
+        raise self.cut_short(tally) or self.passed(tally)
 
     def over(self, tally: Tally) -> VerifikError | None:
         """Return the error for a search that must not go on, or None."""
         late = self.at is not None and self._loop.time() >= self.at
-        cut = any(cut.error is not None for cut in self._cuts)
-        return self.error(tally) if late or cut else None
+        return self.cut_short(tally) or (self.passed(tally) if late else None)
 
-    def error(self, tally: Tally) -> VerifikError:
-        """Return the error for a search whose time is up, or was ended."""
+    def cut_short(self, tally: Tally) -> VerifikError | None:
+        """Return the error of what has ended its waits, or None."""
         for cut in self._cuts:
             if cut.error is not None:
                 own = tally.error if cut.gentle else None
                 return tally.complete(cut.error() if own is None else own)
+        return None
+
+    def passed(self, tally: Tally) -> VerifikError:
+        """Return the error for a search whose time is up."""
         whose = f"the deadline of {self._limit or 0.0:g} s"
         if self._bound is not None and self.at == self._bound:
             whose = "the deadline of the batch"

@@ -4,6 +4,7 @@ Decisions are made in functions without await; a search waits in one place.
 """
 
 import asyncio
+import copy
 import enum
 import math
 from collections import OrderedDict
@@ -100,12 +101,28 @@ _Waiter: TypeAlias = asyncio.Future[Refused | None]
 _Lane: TypeAlias = OrderedDict[_Waiter, Ticket]
 
 
-class Outage:
-    """A time in which one request at a time is sent, to see whether it is over.
+class Trouble:
+    """A time in which the service answers nobody as it should.
 
     Attributes:
         began_at: When it was noticed.
-        error: What the latest failed request ended in.
+        error: What the latest request ended in; a copy without its traceback, whose
+            frames hold a picture.
+    """
+
+    def __init__(self, began_at: float, error: VerifikError) -> None:
+        self.began_at = began_at
+        self.error = copy.copy(error)
+
+    def ends_for(self, ticket: Ticket) -> float:
+        """Return when a search has waited for its end as long as it would."""
+        return max(self.began_at, ticket.came_at) + ticket.patience.max_outage
+
+
+class Outage(Trouble):
+    """A time in which one request at a time is sent, to see whether it is over.
+
+    Attributes:
         probing: Whether a request is on its way.
         next_at: When the next may be sent.
     """
@@ -113,8 +130,7 @@ class Outage:
     def __init__(
         self, began_at: float, error: VerifikError, delays: Iterator[float]
     ) -> None:
-        self.began_at = began_at
-        self.error = error
+        super().__init__(began_at, error)
         self.probing = False
         self._delays = delays
         self.wait(began_at)
@@ -122,10 +138,6 @@ class Outage:
     def wait(self, now: float) -> None:
         """Let the next request wait, longer each time."""
         self.next_at = now + next(self._delays)
-
-    def ends_for(self, ticket: Ticket) -> float:
-        """Return when a search has waited for its end as long as it would."""
-        return max(self.began_at, ticket.came_at) + ticket.patience.max_outage
 
 
 class Gate:
@@ -146,6 +158,7 @@ class Gate:
     ) -> None:
         self.in_flight = 0
         self.outage: Outage | None = None
+        self._siege: Trouble | None = None  # throttles, and no other answer since
         self.throttles_in_a_row = 0
         self._max_waiting = max_waiting
         self._loop = loop
@@ -160,6 +173,7 @@ class Gate:
         self._failed_in_a_row = 0
         self._is_new = True  # nothing has been answered yet
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
 
     @property
     def window(self) -> int:
@@ -247,6 +261,7 @@ class Gate:
     def answered(self, ticket: Ticket) -> None:
         """Take note of an answer that was neither a throttle nor a failure."""
         self.throttles_in_a_row = 0
+        self._siege = None
         self._works()
         if self._is_new:
             self._is_new = False
@@ -256,26 +271,34 @@ class Gate:
         self._pace.answered(ticket.grant, self._loop.time())
 
     def throttled(
-        self, ticket: Ticket, asked: float | None, backoff: Callable[[int], float]
+        self,
+        ticket: Ticket,
+        error: VerifikError,
+        asked: float | None,
+        backoff: Callable[[int], float],
     ) -> None:
         """Take note of a throttle and pause everybody, once for all of one kind.
 
         Args:
             ticket: Of the search that was refused.
+            error: What it ended in.
             asked: Seconds of the service's `Retry-After`, or None.
             backoff: Gives seconds of pause after so many throttles in a row.
         """
         self._works()
+        now = self._loop.time()
+        began_at = now if self._siege is None else self._siege.began_at
+        self._siege = Trouble(began_at, error)
         new = self._pace.throttled(ticket.grant, ticket.granted_at, asked)
         if new:
             self.throttles_in_a_row += 1
         if asked:
             self._pause(asked)
-            now = self._loop.time()
             self._asked_until = max(self._asked_until, now + asked)
-            self._turn_away(now)
         elif new:
             self._pause(backoff(self.throttles_in_a_row))
+        if asked or new:
+            self._turn_away(now)
         if new and self._limit is not None:  # a full service is not met with a burst
             self._limit.empty(self._paused_until)
 
@@ -297,7 +320,7 @@ class Gate:
             self.outage = Outage(now, error, delays())
             self._watch(self.outage, now)
             return True
-        self.outage.error = error
+        self.outage.error = copy.copy(error)
         self.lost(ticket)
         return False
 
@@ -308,10 +331,24 @@ class Gate:
             self.outage.wait(now)
             self._watch(self.outage, now)
 
+    def sent_again(self, ticket: Ticket) -> None:
+        """Take note of one request more in the same slot, with no wait before it."""
+        now = self._loop.time()
+        ticket.grant = self._pace.send(now)
+        if self._limit is not None:
+            self._limit.take(now)  # others wait for it
+
+    def endless(self, ticket: Ticket) -> bool:
+        """Whether nothing but throttles has come for longer than a search accepts."""
+        return self._siege is not None and (
+            self._siege.ends_for(ticket) <= self._loop.time()
+        )
+
     def close(self) -> None:
         """Forget the timer; nobody waits any more."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     # -- decisions -----------------------------------------------------------------
 
@@ -370,10 +407,12 @@ class Gate:
 
     def _wake_at(self, when: float) -> None:
         """Serve the queue at a time, if not before."""
-        if self._timer is not None and not self._timer.cancelled():
-            if self._timer.when() <= when:
+        if self._timer is not None:
+            if self._wakes_at <= when:
                 return
             self._timer.cancel()
+        # Not asked of the handle: uvloop's has no time where it is due at once.
+        self._wakes_at = when
         self._timer = self._loop.call_at(when, self._woken, when)
 
     def _woken(self, when: float) -> None:
@@ -434,6 +473,9 @@ class Gate:
             return Refused(asked=self._asked_until - now)
         if self.outage is not None and self.outage.ends_for(ticket) <= now:
             return Refused(error=self.outage.error)
+        siege = self._siege if ticket.patience.until is None else None
+        if siege is not None and siege.ends_for(ticket) <= now:
+            return Refused(error=siege.error)  # no deadline bounds its waiting
         return None
 
     def _turn_away(self, now: float) -> None:

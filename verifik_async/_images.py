@@ -244,6 +244,14 @@ def _look_at(image: Masked[ImageInput], limit: int) -> "ImageSource | str":
     value: Any = image.reveal()
     if isinstance(value, str):
         return _from_text(value, limit)
+    try:
+        return _from_object(image, limit)
+    except Exception as error:  # noqa: BLE001 - it is the caller's object
+        return f"image cannot be looked at ({type(error).__name__})"
+
+
+def _from_object(image: Masked[ImageInput], limit: int) -> "ImageSource | str":
+    value: Any = image.reveal()
     if isinstance(value, os.PathLike):
         return PathSource(Masked(os.fspath(value)), limit)
     try:

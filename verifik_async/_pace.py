@@ -88,10 +88,12 @@ class Grant(NamedTuple):
     Attributes:
         epoch: Number of throttles that had been taken note of.
         in_burst: Whether it was let through faster than the pace, on saved permits.
+        number: Searches that had been let through before it.
     """
 
     epoch: int
     in_burst: bool
+    number: int = 0
 
 
 class _Sign(NamedTuple):
@@ -99,7 +101,7 @@ class _Sign(NamedTuple):
 
     at: float
     asked: float | None
-    in_burst: bool
+    grant: Grant
 
 
 class Pace:
@@ -120,6 +122,7 @@ class Pace:
         self._began = 0.0  # when the first was sent
         self._sent = 0
         self._refused = 0
+        self._refused_before = 0  # when the sign came
         self._sign: _Sign | None = None
         self._hold_until = 0.0
         # Of each of the latest throttles: when it was sent, what had passed by then.
@@ -146,11 +149,11 @@ class Pace:
             self._began = now
         self._sent += 1
         if bucket is None:
-            return Grant(self.epoch, in_burst=False)
+            return Grant(self.epoch, in_burst=False, number=self._sent)
         in_burst = bucket.take(now) >= 1.0
         if not in_burst:  # the pace is what holds it back, so the pace may grow
             bucket.rate *= 1.0 + self._growth(now) / max(bucket.rate, 1.0)
-        return Grant(self.epoch, in_burst)
+        return Grant(self.epoch, in_burst, self._sent)
 
     def _growth(self, now: float) -> float:
         """Return the share by which the pace may grow in a second."""
@@ -196,7 +199,8 @@ class Pace:
         self.window = max(1.0, self.window / 2.0)
         since = sent_at - self._marks[-1][0] if self._marks else 0.0
         self._hold_until = sent_at + min(max(since, _HOLD_LEAST), _HOLD_MOST)
-        self._sign = _Sign(sent_at, asked, grant.in_burst)
+        self._sign = _Sign(sent_at, asked, grant)
+        self._refused_before = self._refused
         return True
 
     def _learn(self, sign: _Sign) -> None:
@@ -206,6 +210,8 @@ class Pace:
         rate, burst = self._measured(sign.at, passed), math.inf
         if self._bucket is not None:
             rate, burst = self._mended(self._bucket, sign, rate, passed)
+        elif self._is_lone(sign):
+            rate = 0.0
         elif not self._marks and sign.asked:
             rate = self._guessed(sign.at, sign.asked, passed)
         self._marks.append((sign.at, passed))
@@ -213,6 +219,15 @@ class Pace:
             # Empty when the throttled one was sent; it fills during the pause.
             self._held = rate
             self._bucket = Bucket(rate, burst, 0.0, sign.at)
+
+    def _is_lone(self, sign: _Sign) -> bool:
+        """Whether most of what was sent after a throttled search got through.
+
+        Then it met no limit of rate, and to pace the others would be in vain.
+        """
+        later = self._sent - sign.grant.number
+        refused = self._refused - self._refused_before
+        return later >= _TELLING and refused * 2 < later
 
     def _guessed(self, at: float, asked: float, passed: int) -> float:
         """Return the rate that a first throttle lets us guess; 0.0: none.
@@ -229,7 +244,7 @@ class Pace:
         self, bucket: Bucket, sign: _Sign, proved: float, passed: int
     ) -> tuple[float, float]:
         """Return rate and burst after a throttle in spite of the pace."""
-        if sign.in_burst:  # then too many were saved up, and the rate may be right
+        if sign.grant.in_burst:  # too many were saved up, and the rate may be right
             burst = max(1.0, (passed - self._marks[-1][1]) * _LESS)
             return max(proved, bucket.rate * _LESS), burst
         rate, kept = bucket.rate, self._phase.kept

@@ -17,9 +17,10 @@ class Tally:
 
     Attributes:
         began: When it began, on the loop's clock.
-        attempts: Requests, throttled ones apart.
+        attempts: Requests, throttled ones apart, those without a connection included.
         free: Of these: what `RetryPolicy.attempts` does not limit.
         throttled: Requests that were throttled.
+        on_wire: Whether any of them had a connection to be sent over.
         maybe_charged: Requests before the last that may have been charged.
         charge: The worst of all requests before the last.
         error: What the latest of these ended in, or None.
@@ -34,6 +35,7 @@ class Tally:
     attempts: int = 0
     free: int = 0
     throttled: int = 0
+    on_wire: bool = False
     maybe_charged: int = 0
     charge: Charge = Charge.NOT_SENT
     error: VerifikError | None = None

@@ -73,7 +73,8 @@ class VerifikError(Exception):
 
     Attributes:
         charge: What the search may have cost; the worst over all its attempts.
-        attempts: Requests that this search put on the wire, throttled ones apart.
+        attempts: Requests of this search, throttled ones apart; those that found no
+            connection count as well.
     """
 
     def __init__(

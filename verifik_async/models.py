@@ -154,7 +154,8 @@ class CallInfo:
     """What one search took.
 
     Attributes:
-        attempts: Requests on the wire, throttled ones apart.
+        attempts: Requests, throttled ones apart; those that found no connection
+            count as well.
         throttled: Requests that the service throttled.
         maybe_charged: Earlier attempts that may have been charged as well.
         queued_s: Seconds in the queue for a slot.
@@ -279,7 +280,8 @@ class BatchSummary:
         maybe_charged: Of the failed: may have been charged.
         skipped: Found in the journal as answered; not yielded.
         coalesced: Answered by an equal probe's search.
-        attempts: Requests on the wire, throttled ones apart.
+        attempts: Requests, throttled ones apart; those that found no connection
+            count as well.
         throttled: Requests that the service throttled.
         elapsed_s: Seconds since the batch began.
         errors: Failed probes per error class name.

@@ -5,6 +5,8 @@ import base64
 import gc
 import io
 import pathlib
+import time
+import traceback
 import weakref
 from collections.abc import AsyncIterator, Iterator
 
@@ -200,9 +202,13 @@ async def test_what_the_api_requires_is_required_at_the_call(mock):
 
 async def test_a_batch_is_used_in_its_block_and_once(client, image):
     """Elsewhere it says so instead of hanging."""
+    stopped = client.search_many([image])
+    stopped.stop()  # before it begins: then it does not
+    async with stopped:
+        assert [outcome async for outcome in stopped] == []
+    assert stopped.summary.stopped_by == "stop"
     batch = client.search_many([image])
     assert batch.summary == BatchSummary()
-    batch.stop()  # nothing runs: nothing to do
     with pytest.raises(ConfigurationError, match="async with"):
         await anext(batch)
     async with batch:
@@ -675,6 +681,195 @@ async def test_closing_the_client_stops_its_batches(image):
     assert {o.state for o in yielded} <= {Charge.ANSWERED, Charge.NOT_SENT}
 
 
+async def test_a_closed_client_and_a_setting_that_dooms_all(image, monkeypatch):
+    """They are told at once, and not once per probe."""
+    client = client_of("http://127.0.0.1:1")
+    await client.aclose()
+    with pytest.raises(ClientClosedError):
+        await client.search_all([image] * 50)
+    with pytest.raises(ClientClosedError):
+        async with client.search_many([image] * 50):
+            pass
+    async with MockVerifik() as mock:
+        async with VerifikClient(base_url=mock.url, defaults=OPTIONS) as client:
+            async with client.search_many([image] * 1000) as batch:
+                yielded, error = await until_stopped(batch)
+            assert isinstance(error.cause, ConfigurationError)
+            assert "token is required" in str(error.cause)
+            assert len(yielded) <= 32
+        assert mock.hits == 0
+    monkeypatch.setenv("VERIFIK_BASE_URL", "ftp://nowhere")
+    async with VerifikClient("t", defaults=OPTIONS) as client:
+        with pytest.raises(ConfigurationError, match="base_url"):
+            await client.search_all([image])
+
+
+async def test_a_search_that_a_stop_leaves_on_the_wire_keeps_its_deadline(image):
+    """It was sent, so it was not stopped: it ran out of time."""
+    async with (
+        MockVerifik() as mock,
+        client_of(mock.url, timeouts=Timeouts(deadline=0.3)) as client,
+        client.search_many([image] * 100, concurrency=2) as batch,
+    ):
+        mock.faults = {Fault.stall(): 1.0}
+        while mock.hits < 2:
+            await asyncio.sleep(0.01)
+        batch.stop()
+        outcomes = [outcome async for outcome in batch]
+    assert [type(outcome.error) for outcome in outcomes] == [DeadlineExceededError] * 2
+    assert {outcome.state for outcome in outcomes} == {Charge.MAYBE_CHARGED}
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_a_long_outage_stops_a_batch_of_few_workers(concurrency, image):
+    """It is one outage for all its searches, however short their deadlines are."""
+    policy = attrs.evolve(QUICK, base_delay=0.02, max_delay=0.05, outage_limit=1.0)
+    async with MockVerifik() as mock:
+        mock.faults = {Fault.status(500): 1.0}
+        async with (
+            client_of(
+                mock.url, retry=policy, timeouts=Timeouts(deadline=0.4)
+            ) as client,
+            client.search_many([image] * 1000, concurrency=concurrency) as batch,
+            asyncio.timeout(4),
+        ):
+            _, error = await until_stopped(batch)
+    assert isinstance(error.cause, ServerError)
+
+
+async def test_endless_throttles_stop_a_batch_and_all_calls_at_once(image):
+    """Nobody waits for the limit after somebody else has."""
+    policy = attrs.evolve(QUICK, base_delay=0.01, max_delay=0.02, outage_limit=0.4)
+    async with (
+        MockVerifik() as mock,
+        client_of(mock.url, retry=policy, timeouts=Timeouts(deadline=None)) as client,
+        asyncio.timeout(2),
+    ):
+        mock.faults = {Fault.status(429): 1.0}
+        async with client.search_many([image] * 1000) as batch:
+            _, error = await until_stopped(batch)
+        assert isinstance(error.cause, errors.RateLimitedError)
+        async with asyncio.TaskGroup() as tasks:
+            calls = [tasks.create_task(client.search_all([image])) for _ in range(40)]
+    failures = [call.result()[0].error for call in calls]
+    assert {type(failure) for failure in failures} == {errors.RateLimitedError}
+
+
+@pytest.mark.parametrize("property_", ["path", "file"])
+async def test_a_broken_object_is_one_outcome(property_, client, image):
+    """Whatever it raises when it is looked at is that picture's fault."""
+
+    class BrokenPath:
+        def __fspath__(self) -> str:
+            raise ZeroDivisionError
+
+    class BrokenFile:
+        @property
+        def read(self) -> object:
+            raise ZeroDivisionError
+
+    broken = BrokenPath() if property_ == "path" else BrokenFile()
+    outcomes = await client.search_all([image, broken, image])
+    assert [outcome.ok for outcome in outcomes] == [True, False, True]
+    assert isinstance(outcomes[1].error, ImageError)
+    assert (outcomes[1].key, outcomes[1].state) == (1, Charge.NOT_SENT)
+
+
+async def test_a_length_that_is_refused_is_not_needed(client, image):
+    """Some iterables have one and do not tell it."""
+
+    class Shy(list):
+        def __len__(self) -> int:
+            raise TypeError("no length")
+
+    outcomes, _ = await outcomes_of(client, Shy([image] * 3), max_searches=9)
+    assert len(outcomes) == 3
+
+
+async def test_a_source_that_raises_the_end_of_iterations(client, image):
+    """It is an error, and no end."""
+
+    def broken() -> Iterator[bytes]:
+        yield image
+        raise StopAsyncIteration
+
+    with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+        await client.search_all(broken())
+
+
+class SlowFile(io.BytesIO):
+    """A file on a slow disk."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        time.sleep(0.8)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("coalesce", [False, True])
+async def test_a_slow_file_does_not_hold_the_deadline(coalesce, client, image):
+    """Reading is part of the search, with `coalesce` as well; nothing was sent."""
+    began = time.monotonic()
+    [outcome] = await client.search_all(
+        [SlowFile(image)], deadline=0.3, coalesce=coalesce
+    )
+    assert time.monotonic() - began < 0.7
+    assert isinstance(outcome.error, DeadlineExceededError)
+    assert outcome.state is Charge.NOT_SENT
+
+
+async def test_files_that_were_not_read_in_time_cost_no_budget(mock, image):
+    """What never had a connection was no search."""
+    times = Timeouts(deadline=0.2)
+    async with client_of(mock.url, timeouts=times, max_concurrency=1) as client:
+        probes = [SlowFile(image), *[image] * 5]
+        outcomes, summary = await outcomes_of(client, probes, max_searches=2)
+    assert mock.hits == summary.answered == 2
+    assert len(outcomes) == 3
+
+
+async def test_search_all_does_not_wait_for_a_slow_source_after_its_deadline(
+    client, image
+):
+    """An endless one would never let it return."""
+    began = time.monotonic()
+    outcomes = await client.search_all(later([image] * 50, pause=0.2), deadline=0.5)
+    assert time.monotonic() - began < 1.0
+    assert 1 <= len(outcomes) <= 3
+
+
+async def test_no_picture_in_tracebacks_with_locals(mock):
+    """Neither of our own errors nor of those that the caller's parts raise."""
+    secret = b"SECRET-PICTURE" * 20
+
+    async def token() -> str:
+        raise LookupError("no vault")
+
+    async def broken(client: VerifikClient) -> None:
+        await outcomes_of(client, [secret] * 3)
+
+    async with VerifikClient(token, base_url=mock.url, defaults=OPTIONS) as client:
+        attempts = [
+            lambda: client.search_all([secret], min_score=7),
+            lambda: client.search_all([secret], concurrency=0),
+            lambda: client.search_all(secret),
+            lambda: client.search_all([secret]),
+            lambda: broken(client),
+        ]
+        for attempt in attempts:
+            with pytest.raises((ConfigurationError, LookupError)) as caught:
+                await attempt()
+            told = traceback.TracebackException.from_exception(
+                caught.value, capture_locals=True
+            )
+            ours = [
+                repr(frame.locals)
+                for frame in told.stack
+                if "verifik_async" in frame.filename and "/tests/" not in frame.filename
+            ]
+            assert ours
+            assert "SECRET" not in "".join(ours)
+
+
 async def test_what_is_not_taken_is_not_kept(image):
     """Outcomes with errors hold no picture, however long they are kept."""
 
@@ -696,6 +891,32 @@ async def test_what_is_not_taken_is_not_kept(image):
     gc.collect()
     assert len(kept) == 5
     assert [reference() for reference in seen] == [None] * 5
+
+
+async def test_idle_workers_and_ended_batches_keep_no_picture(image):
+    """A batch is kept for its summary, and a source may be idle for long."""
+
+    class Picture(io.BytesIO):
+        pass
+
+    seen: list[weakref.ref[Picture]] = []
+
+    async def source() -> AsyncIterator[Picture]:
+        for _ in range(8):
+            picture = Picture(image)
+            seen.append(weakref.ref(picture))
+            yield picture
+            del picture
+        await asyncio.Event().wait()
+
+    async with MockVerifik() as mock, client_of(mock.url) as client:
+        async with client.search_many(source()) as batch:
+            for _ in range(8):
+                await anext(batch)
+            await asyncio.sleep(0.05)
+            gc.collect()
+            assert [reference() for reference in seen] == [None] * 8
+        assert batch.summary.answered == 8
 
 
 # -- outages ---------------------------------------------------------------------------

@@ -444,6 +444,44 @@ async def test_a_limiter_of_the_callers_own(mock, image):
     assert limiter.pauses == [pytest.approx(0.1, abs=0.02)]
 
 
+async def test_a_limiter_that_raises_costs_no_slot(mock, image):
+    """Whether it raises when it is called or when it is awaited."""
+
+    class Broken:
+        def acquire(self) -> None:
+            raise LookupError("no permit")
+
+        def pause(self, seconds: float) -> None:
+            """Take note."""
+
+    async with client_of(mock.url, rate_limit=Broken(), max_concurrency=1) as client:
+        for _ in range(3):
+            with pytest.raises(LookupError, match="no permit"):
+                await client.search_active_user(image)
+        assert client.stats().in_flight == 0
+    assert mock.hits == 0
+
+
+async def test_a_resend_after_a_drop_counts_against_the_rate(image):
+    """It is sent at once, and those that follow wait for it."""
+
+    async def answer(request, writer):
+        if request.number_on_connection == 2:
+            writer.close()
+        else:
+            writer.write(OK)
+
+    async with (
+        raw_server(answer) as server,
+        client_of(server.url, rate_limit=RateLimit(50, burst=1)) as client,
+    ):
+        began = time.monotonic()
+        for _ in range(10):
+            await client.search_active_user(image)
+        assert len(server.requests) == 15
+        assert time.monotonic() - began >= (15 - 2) / 50
+
+
 async def test_cancelled_searches_give_everything_back(image):
     """After a storm of cancellations all slots and connections are free again."""
     async with (

@@ -116,3 +116,19 @@ async def test_a_callable_that_hangs_is_bounded_by_the_deadline(mock, image):
         with pytest.raises(TimeoutError):
             await client.search_active_user(image, deadline=0.2)
     assert mock.hits == 0
+
+
+async def test_who_waits_for_a_slot_sends_the_token_of_the_moment(image):
+    """Not the one that was good when it came: it has been renewed meanwhile."""
+    tokens = iter(["old", "new"])
+    async with (
+        MockVerifik(latency=0.005, tokens=["new"]) as mock,
+        VerifikClient(
+            lambda: next(tokens), base_url=mock.url, defaults=OPTIONS, max_concurrency=4
+        ) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for _ in range(60):
+            tasks.create_task(client.search_active_user(image))
+    assert client.stats().answered == 60
+    assert mock.hits <= 60 + 4

@@ -130,7 +130,7 @@ def test_the_error_of_a_deadline_tells_what_there_was(play):
 
     async def scene(scene):
         tally = Tally(0.0, attempts=2, throttled=3, charge=Charge.ANSWERED, status=429)
-        return scene.deadline(1.5).error(tally)
+        return scene.deadline(1.5).passed(tally)
 
     error = play(scene)
     assert str(error).endswith("1.5 s (2 attempts, 3 throttled, last status 429)")

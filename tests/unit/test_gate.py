@@ -57,7 +57,8 @@ class Room:
     async def _search(self, name, ticket, hold, end):
         refused = await self.gate.enter(ticket)
         if refused is not None:
-            self.refused.append((name, self.now(), refused))
+            told = refused.error and str(refused.error)  # it is a copy of the error
+            self.refused.append((name, self.now(), refused._replace(error=told)))
             return
         self.entered.append((name, self.now()))
         try:
@@ -70,7 +71,7 @@ class Room:
     def throttle(self, ticket=None, *, asked=None, backoff=0.0):
         """Let a search, one that is served at once by default, be throttled."""
         ticket = ticket or self.admit()
-        self.gate.throttled(ticket, asked, lambda _: backoff)
+        self.gate.throttled(ticket, DOWN, asked, lambda _: backoff)
         self.gate.leave(ticket)
 
     def fail(self, ticket, *, delays=(1.0,), error=DOWN):
@@ -603,10 +604,10 @@ def test_a_burst_of_throttles_counts_once(virtual):
         burst = [room.admit() for _ in range(3)]
         await asyncio.sleep(1)
         for ticket in burst:
-            room.gate.throttled(ticket, None, backoff)
+            room.gate.throttled(ticket, DOWN, None, backoff)
             room.gate.leave(ticket)
         later = [room.admit() for _ in range(2)]
-        room.gate.throttled(later[0], None, backoff)
+        room.gate.throttled(later[0], DOWN, None, backoff)
         room.gate.answered(later[1])
         assert room.gate.throttles_in_a_row == 0
         for ticket in later:
@@ -778,7 +779,7 @@ def test_ten_failures_in_a_row_are_an_outage(virtual):
     "interlude",
     [
         lambda room, ticket: room.gate.answered(ticket),
-        lambda room, ticket: room.gate.throttled(ticket, None, lambda _: 0.0),
+        lambda room, ticket: room.gate.throttled(ticket, DOWN, None, lambda _: 0.0),
     ],
     ids=["answer", "throttle"],
 )
@@ -925,7 +926,7 @@ def test_an_outage_that_lasts_too_long(virtual):
         room.send("patient", outlasting(8), rank=Rank.BATCH)
 
     made = room(virtual, scene)
-    refused = Refused(error=DOWN)
+    refused = Refused(error=str(DOWN))
     assert made.refused == [
         ("a", 5, refused),
         ("b", 7, refused),
@@ -945,7 +946,7 @@ def test_what_was_there_before_an_outage(virtual):
         room.resume("a again", ticket)
 
     made = room(virtual, scene)
-    refused = Refused(error=DOWN)
+    refused = Refused(error=str(DOWN))
     assert made.refused == [("a", 7, refused), ("a again", 12, refused)]
 
 
@@ -961,7 +962,7 @@ def test_the_latest_error_of_an_outage_is_told(virtual):
         room.gate.leave(older)
 
     made = room(virtual, scene, slots=2)
-    assert made.refused == [("a", 5, Refused(error=latest))]
+    assert made.refused == [("a", 5, Refused(error=str(latest)))]
 
 
 def test_a_probe_of_an_ended_outage_does_not_disturb_the_next(virtual):
@@ -998,3 +999,35 @@ def test_an_endless_patience_waits_for_the_end_of_an_outage(virtual):
         room.send("a", Patience(None, 1.0, math.inf), end=room.gate.answered)
 
     assert room(virtual, scene).entered == [("a", 5000)]
+
+
+def test_endless_throttles_refuse_who_has_no_deadline(virtual):
+    """As an outage does; whoever has one is bounded by that."""
+
+    async def scene(room):
+        tickets = [room.admit() for _ in range(4)]
+        room.throttle(tickets.pop(), asked=100)
+        room.send("unbound", outlasting(5))
+        room.send("bound", Patience(room.loop.time() + 900, 120.0, max_outage=5.0))
+        await asyncio.sleep(6)
+        room.throttle(tickets.pop(), asked=100)
+        room.gate.answered(tickets[0])  # the siege is over
+        room.send("later", outlasting(5))
+        await asyncio.sleep(6)
+        room.throttle(tickets.pop(), asked=1)
+        room.gate.leave(tickets.pop())
+
+    made = room(virtual, scene, slots=4)
+    assert made.refused == [("unbound", 6, Refused(error=str(DOWN)))]
+
+
+def test_a_request_more_in_the_same_slot_counts_against_the_rate(virtual):
+    """It does not wait; those that follow do."""
+
+    async def scene(room):
+        ticket = room.admit()
+        room.gate.sent_again(ticket)
+        room.gate.leave(ticket)
+        room.send("a", hold=0)
+
+    assert room(virtual, scene, limit=RateLimit(1)).entered == [("a", 2)]

@@ -10,6 +10,9 @@ import pytest
 
 from verifik_async._gate import Gate, Patience, Rank, Ticket
 from verifik_async._pace import _HOLD_LEAST, _HOLD_MOST, Bucket, Pace
+from verifik_async.errors import RateLimitedError
+
+BUSY = RateLimitedError("busy", status=429)
 
 # -- a bucket of permits ---------------------------------------------------------
 
@@ -249,6 +252,17 @@ def test_a_search_recalled_after_a_throttle_gives_no_permit():
     assert pace.ready_at(2.0) > 2.0
 
 
+@pytest.mark.parametrize(("refused_later", "paced"), [(0, False), (25, True)])
+def test_a_lone_throttle_is_no_limit_of_rate(refused_later, paced):
+    """Where what was sent after it got through there is nothing to pace."""
+    pace = Pace(32)
+    grants = send(pace, 32, 0.0)
+    throttle(pace, grants[5 : 6 + refused_later], 0.0, asked=1.0)
+    pace.ready_at(1.0)
+    assert (pace.per_second is not None) is paced
+    assert pace.window == 16
+
+
 def test_what_is_refused_after_the_first_of_a_burst_counts_too():
     """It is learned from when somebody is to be sent again, not before."""
     pace = first_throttle()
@@ -448,7 +462,7 @@ def storm(virtual, service, count, *, seed, work=0.003):
                 if accepted:
                     gate.answered(ticket)
                 else:
-                    gate.throttled(ticket, service.asks, backoff)
+                    gate.throttled(ticket, BUSY, service.asks, backoff)
                 gate.leave(ticket)
 
         async with asyncio.TaskGroup() as tasks:

@@ -8,7 +8,7 @@ from verifik_async._deadline import Deadline
 from verifik_async._gate import Gate, Patience, Rank, Ticket
 from verifik_async._state import Counters, LoopState, closed_error, summarise
 from verifik_async._tally import Tally
-from verifik_async.errors import ClientClosedError
+from verifik_async.errors import ClientClosedError, VerifikError
 from verifik_async.models import Attempt
 
 
@@ -89,7 +89,7 @@ async def test_the_window_of_a_loop_that_was_throttled():
     state = new_state(slots=8)
     ticket = Ticket(Rank.SINGLE, Patience(None, 1.0), state.loop.time())
     assert state.gate.try_enter(ticket)
-    state.gate.throttled(ticket, None, lambda _: 0.0)
+    state.gate.throttled(ticket, VerifikError("busy"), None, lambda _: 0.0)
     state.gate.leave(ticket)
     assert summarise([state], Counters(), 8).window == 4
 
