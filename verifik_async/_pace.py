@@ -36,7 +36,7 @@ _KEPT: Final = 0.8
 _ANSWERS_PER_SLOT: Final = 4.0
 # Seconds without growth after a throttle: as many as there were since the one
 # before, within these bounds.
-_HOLD_LEAST: Final = 8.0
+_HOLD_LEAST: Final = 10.0
 _HOLD_MOST: Final = 60.0
 # Throttles that are looked back on to measure the rate: a limit that was lowered
 # must be forgotten some day.
