@@ -25,8 +25,7 @@ _HOLDING: Final = _Phase(growth=0.03, kept=0.85)
 _FAR_OFF: Final = 0.4
 _HALF: Final = 0.5
 _LESS: Final = 0.9
-# Searches let through before the first throttle that make it more than a mere guess
-# that as many pass again in the time that the service asks for.
+# Searches that tell something: let through before the first throttle, or after it.
 _TELLING: Final = 3
 # Seconds of a beginning that still tell something, as a multiple of those asked for.
 _RECENT: Final = 3.0
@@ -70,6 +69,11 @@ class Bucket:
     def give_back(self) -> None:
         """Undo a `take`."""
         self._level = min(self.burst, self._level + 1.0)
+
+    def fill(self, now: float, level: float) -> None:
+        """Have so many permits at least."""
+        self._fill(now)
+        self._level = max(self._level, level)
 
     def empty(self, until: float) -> None:
         """Lose what was saved up, and save nothing up until a time."""
@@ -138,8 +142,10 @@ class Pace:
 
     def ready_at(self, now: float) -> float:
         """Return when the next search may be sent: `now`, or later."""
-        if self._sign is not None:
-            self._learn(self._sign)
+        if (sign := self._sign) is not None:
+            self._learn(sign)
+            if sign.asked and self._bucket is not None:
+                self._bucket.fill(now, 1.0)  # by its own word one may come now
         return now if self._bucket is None else self._bucket.ready_at(now)
 
     def send(self, now: float) -> Grant:
@@ -235,9 +241,9 @@ class Pace:
         As many may pass again in that time, and in what it took until now.
         """
         took = at - self._began
-        if took > asked * _RECENT:
-            return 0.0  # at first nobody wanted more, and that says nothing
-        self._phase = _SEARCHING[passed >= _TELLING]
+        if took > asked * _RECENT or passed < _TELLING:
+            return 0.0  # nobody wanted more, or it is too few to tell
+        self._phase = _SEARCHING[1]
         return _rate(passed, took + asked)
 
     def _mended(

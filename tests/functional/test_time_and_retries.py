@@ -239,6 +239,20 @@ async def test_throttles_are_waited_out(header, least, most, image):
     assert least - 0.01 <= result.call.waited_s <= most
 
 
+@pytest.mark.parametrize("before", [1, 2, 5])
+async def test_a_throttle_among_a_few_is_waited_out_and_no_longer(before, image):
+    """However few were searched before: what the service asks for is enough."""
+    async with MockVerifik() as mock, client_of(mock.url) as client:
+        for _ in range(before):
+            await client.search_active_user(image)
+            await asyncio.sleep(0.2)
+        for _ in range(2):
+            mock.script(Fault.status(429, retry_after="0.5"))
+            began = time.monotonic()
+            await client.search_active_user(image)
+            assert 0.5 <= time.monotonic() - began <= 0.75
+
+
 async def test_a_503_with_retry_after_is_a_throttle(client, mock, image):
     """It is not one of the attempts."""
     mock.script(*[Fault.status(503, retry_after="0.02")] * 6)
