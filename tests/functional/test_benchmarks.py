@@ -88,8 +88,6 @@ def test_import_time():
         ("drops --count=200", "requests after the first 402"),
         ("memory --count=1000", "source was ahead"),
         ("growth --count=3000 --short=500 --parts=3", "difference"),
-        ("throughput --count=300 --beside=400 --rounds=1 --concurrency=16", "ideal"),
-        ("outage --count=600 --seconds=2", "outage"),
     ],
     ids=lambda value: value.partition(" ")[0],
 )
