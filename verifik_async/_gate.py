@@ -185,15 +185,6 @@ class Gate:
         """Searches in the queue."""
         return sum(map(len, self._lanes))
 
-    @property
-    def paused(self) -> bool:
-        """Whether nobody may send now."""
-        return self._loop.time() < self._paused_until
-
-    def asked_pause(self) -> float:
-        """Return the seconds of quiet that the service still wants."""
-        return max(0.0, self._asked_until - self._loop.time())
-
     def pause_left(self) -> float:
         """Return the seconds until somebody may send again."""
         return max(0.0, self._paused_until - self._loop.time())
