@@ -298,7 +298,7 @@ async def test_demo_without_a_terminal_is_plain_text(run):
     assert re.search(r"probes found +9 of 9", ended.out)
     assert re.search(r"strangers refused +2 of 2", ended.out)
     assert re.search(r"probe \d+ +person-(\d+) +person-\1 +0\.[789]\d\d", ended.out)
-    assert "client.search_active_user(picture)" in ended.out
+    assert "client.search_many(pictures)" in ended.out
 
 
 @pytest.mark.parametrize("size", [("--people", 0), ("--probes", 0, "--strangers", 0)])

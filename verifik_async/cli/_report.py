@@ -30,8 +30,9 @@ _FACE_COLUMNS = 16
 _GAP = 2
 _CODE = """\
 async with VerifikClient(token, base_url=url, defaults=options) as client:
-    result = await client.search_active_user(picture)
-    print(result.best)"""
+    async with client.search_many(pictures) as outcomes:
+        async for outcome in outcomes:
+            print(outcome.key, outcome.result.best)"""
 
 
 def as_json(report: Report) -> str:
@@ -196,7 +197,7 @@ def _recipe() -> Group:
     code = Syntax("", "python", theme="ansi_dark").highlight(_CODE)
     code.rstrip()
     return Group(
-        Text("\nThe three lines that did it, many times at once:\n"),
+        Text("\nThe lines that did it:\n"),
         Padding(code, (0, 0, 0, 2), expand=False),
         Text("\nNext: verifik-async mock, verifik-async search --help", "dim"),
     )
