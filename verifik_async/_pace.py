@@ -24,6 +24,7 @@ _HOLDING: Final = _Phase(growth=0.03, kept=0.85)
 # What is let through proves a rate; a pace so much above it was no pace at all.
 _FAR_OFF: Final = 0.4
 _HALF: Final = 0.5
+# What is left of rate and burst when too many had been saved up.
 _LESS: Final = 0.9
 # Searches that tell something: let through before the first throttle, or after it.
 _TELLING: Final = 3
@@ -92,7 +93,7 @@ class Grant(NamedTuple):
     Attributes:
         epoch: Number of throttles that had been taken note of.
         in_burst: Whether it was let through faster than the pace, on saved permits.
-        number: Searches that had been let through before it.
+        number: Searches let through by then, itself included.
     """
 
     epoch: int
@@ -101,11 +102,19 @@ class Grant(NamedTuple):
 
 
 class _Sign(NamedTuple):
-    """A throttle that is not yet learned from."""
+    """A throttle that is not yet learned from.
+
+    Attributes:
+        at: When the search was sent.
+        asked: Seconds of the service's `Retry-After`, or None.
+        grant: Of the search.
+        refused: Searches refused by then, itself included.
+    """
 
     at: float
     asked: float | None
     grant: Grant
+    refused: int
 
 
 class Pace:
@@ -126,7 +135,6 @@ class Pace:
         self._began = 0.0  # when the first was sent
         self._sent = 0
         self._refused = 0
-        self._refused_before = 0  # when the sign came
         self._sign: _Sign | None = None
         self._hold_until = 0.0
         # Of each of the latest throttles: when it was sent, what had passed by then.
@@ -205,8 +213,7 @@ class Pace:
         self.window = max(1.0, self.window / 2.0)
         since = sent_at - self._marks[-1][0] if self._marks else 0.0
         self._hold_until = sent_at + min(max(since, _HOLD_LEAST), _HOLD_MOST)
-        self._sign = _Sign(sent_at, asked, grant)
-        self._refused_before = self._refused
+        self._sign = _Sign(sent_at, asked, grant, self._refused)
         return True
 
     def _learn(self, sign: _Sign) -> None:
@@ -232,7 +239,7 @@ class Pace:
         Then it met no limit of rate, and to pace the others would be in vain.
         """
         later = self._sent - sign.grant.number
-        refused = self._refused - self._refused_before
+        refused = self._refused - sign.refused
         return later >= _TELLING and refused * 2 < later
 
     def _guessed(self, at: float, asked: float, passed: int) -> float:
