@@ -8,7 +8,7 @@ import asyncio
 import copy
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from typing import TypeVar
 
 import attrs
@@ -17,11 +17,11 @@ from verifik_async import _retry, _wire
 from verifik_async._auth import Token, TokenSource
 from verifik_async._config import Limiter, Origin, RetryPolicy, Timeouts
 from verifik_async._convert import Decoder
-from verifik_async._deadline import CutOff, Deadline
+from verifik_async._deadline import CutOff, Deadline, Limit
 from verifik_async._gate import Patience, Rank, Refused, Ticket
 from verifik_async._images import ImageSource
 from verifik_async._retry import Verdict
-from verifik_async._state import LoopState
+from verifik_async._state import LoopState, OnAttempt, report, wants_attempts
 from verifik_async._tally import Tally
 from verifik_async._transport import BodyPayload
 from verifik_async._types import Charge
@@ -76,7 +76,7 @@ class Plan:
     tokens: TokenSource
     decoder: Decoder
     origin: Origin
-    on_attempt: Callable[[Attempt], object] | None
+    on_attempt: OnAttempt | None
 
 
 @attrs.frozen
@@ -106,7 +106,9 @@ class Search:
     def __init__(
         self, plan: Plan, state: LoopState, company: Company | None = None
     ) -> None:
-        self.tally = Tally(state.loop.time())
+        self._now = state.loop.time
+        now = self._now()
+        self.tally = Tally(now)
         self.hopeless = False
         self._plan = plan
         self._state = state
@@ -114,13 +116,13 @@ class Search:
         if company is None:
             rank = Rank.SINGLE
             self._deadline = Deadline(state.loop, limit, (state.cut,))
-            self._deadline.begin()
+            self._deadline.begin(now)
         else:  # the call's own time begins with its first slot
             rank = Rank.BATCH
             cuts = (state.cut, company.cut)
             self._deadline = Deadline(state.loop, limit, cuts, company.until)
         # An outage is not a new one for each search of a batch.
-        came_at = self.tally.began if company is None else company.began
+        came_at = now if company is None else company.began
         self._ticket = Ticket(rank, self._patience(), came_at)
         self._delays: Iterator[float] | None = None
         self._payload: BodyPayload | None = None
@@ -156,17 +158,25 @@ class Search:
 
     async def _until_answered(self) -> SearchResult | VerifikError:
         """Send until there is an answer; errors of the wire are returned."""
-        gate, ticket = self._state.gate, self._ticket
+        state, gate, ticket = self._state, self._state.gate, self._ticket
         while True:
             token = self._plan.tokens.ready or await self._first_token()
-            await self._enter()
-            token = self._plan.tokens.ready or token  # renewed while it waited
+            if state.limiter is None and gate.try_enter(ticket):
+                now = ticket.granted_at
+            else:
+                await self._wait_to_enter()
+                token = self._plan.tokens.ready or token  # renewed while it waited
+                now = self._now()
+            self._begin(now)
             try:
-                got = await self._attempt(token)
+                got = await self._attempt(token, now)
+                if isinstance(got, SearchResult):
+                    gate.answered(ticket)
+                    return got
                 verdict = self._judge(got)
                 if verdict is Verdict.AT_ONCE:  # in its slot: it has waited its turn
                     gate.sent_again(ticket)
-                    got = await self._attempt(token, fresh=True)
+                    got = await self._attempt(token, self._now(), fresh=True)
                     verdict = self._judge(got)
                 # Before the slot is given back: who gets it must know.
                 probed = ticket.probes is not None
@@ -180,9 +190,6 @@ class Search:
                 return self.tally.complete(failure)
 
     # -- waiting -----------------------------------------------------------------
-
-    def _now(self) -> float:
-        return self._state.loop.time()
 
     def _patience(self) -> Patience:
         """Return how long the search would wait for the service.
@@ -210,7 +217,7 @@ class Search:
                 raise
         raise self._deadline.passed(self.tally)
 
-    async def _enter(self) -> None:
+    async def _wait_to_enter(self) -> None:
         """Wait for a slot and, with a limiter, for its permit."""
         gate, limiter, ticket = self._state.gate, self._state.limiter, self._ticket
         while True:
@@ -220,16 +227,20 @@ class Search:
                 await self._permit(limiter)
                 if gate.recalled(ticket):  # a throttle may have come while it waited
                     continue
-            break
-        if (ended := self._deadline.over(self.tally)) is not None:
-            gate.take_back(ticket)
+            return
+
+    def _begin(self, now: float) -> None:
+        """Begin, in a slot, unless there is no time left."""
+        deadline = self._deadline
+        if (ended := deadline.over(now, self.tally)) is not None:
+            self._state.gate.take_back(self._ticket)
             try:
                 raise ended
             finally:
                 del ended  # no cycle with its traceback
-        if not self._deadline.begun:
-            self._deadline.begin()
-            ticket.patience = self._patience()
+        if not deadline.begun:
+            deadline.begin(now)
+            self._ticket.patience = self._patience()
 
     async def _permit(self, limiter: Limiter) -> None:
         began = self._now()
@@ -273,10 +284,9 @@ class Search:
     # -- one attempt -----------------------------------------------------------
 
     async def _attempt(
-        self, token: Token, *, fresh: bool = False
+        self, token: Token, began: float, *, fresh: bool = False
     ) -> SearchResult | VerifikError:
         """Send once; the answer, or what it ended in with the charge of it alone."""
-        began = self._now()
         self._payload = None
         self._own_charge = None
         got: SearchResult | VerifikError | None = None
@@ -297,28 +307,19 @@ class Search:
         self, token: Token, began: float, *, fresh: bool
     ) -> _wire.Reply | VerifikError:
         """Send once, within the time of an attempt and of the call."""
-        timeouts, pool, cut = self._plan.timeouts, self._state.pool, self._state.cut
+        timeouts, pool = self._plan.timeouts, self._state.pool
         until = self._deadline.at
         if timeouts.attempt is not None:
             until = self._deadline.before(began + timeouts.attempt)
-        scope = asyncio.timeout_at(until)
-        try:
-            async with scope:
-                cut.watch(scope)
-                self.tally.attempts += 1
+        with Limit(self._state.watch, until):
+            self.tally.attempts += 1
+            try:
                 picture = await self._plan.source.open()
-                self._payload = pool.payload(self._plan.start, picture)
-                return await pool.send(
-                    self._payload, token, timeouts.connect, fresh=fresh
-                )
-        except ImageError as error:
-            self.tally.attempts -= 1
-            return error
-        except TimeoutError:
-            if not scope.expired():
-                raise
-        finally:
-            cut.forget(scope)
+            except ImageError as error:
+                self.tally.attempts -= 1
+                return error
+            self._payload = pool.payload(self._plan.start, picture)
+            return await pool.send(self._payload, token, timeouts.connect, fresh=fresh)
         return self._timed_out(whole_call=until == self._deadline.at)
 
     def _timed_out(self, *, whole_call: bool) -> VerifikError:
@@ -363,22 +364,32 @@ class Search:
         charge = payload.abandon() if got is None else Charge.ANSWERED
         if not payload.begun:
             return
-        self.tally.on_wire = True
+        tally, counters = self.tally, self._state.counters
+        tally.on_wire = True
         error = got if isinstance(got, VerifikError) else None
+        throttled = error is not None and is_throttle(error)
+        elapsed = self._now() - began
+        sent, received = payload.byte_count, 0 if reply is None else len(reply.body)
+        if throttled:
+            counters.count_throttled(sent, received)
+        else:
+            latency = elapsed if isinstance(got, SearchResult) else None
+            counters.count(sent, received, latency, resent=tally.attempts > 1)
+        if not wants_attempts(self._plan.on_attempt):
+            return
         if error is not None:
             charge = self._own_charge or error.charge
         attempt = Attempt(
-            number=self.tally.sent,
+            number=tally.sent,
             status=getattr(error, "status", None) if reply is None else reply.status,
             error=None if error is None else type(error).__name__,
             charge=charge,
-            throttled=error is not None and is_throttle(error),
-            elapsed_s=self._now() - began,
-            request_bytes=payload.byte_count,
-            response_bytes=0 if reply is None else len(reply.body),
+            throttled=throttled,
+            elapsed_s=elapsed,
+            request_bytes=sent,
+            response_bytes=received,
         )
-        resent = self.tally.attempts > 1
-        self._state.report(attempt, self._plan.on_attempt, resent=resent)
+        report(attempt, self._plan.on_attempt)
 
     # -- between attempts ------------------------------------------------------
 

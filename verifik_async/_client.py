@@ -16,10 +16,10 @@ from verifik_async._config import (
     SearchOptions,
     Timeouts,
 )
-from verifik_async._core import Core, OnAttempt, Settings
+from verifik_async._core import Core, Settings
 from verifik_async._plan import Template
 from verifik_async._source import Probes, problem_with
-from verifik_async._state import LoopState, closed_error
+from verifik_async._state import LoopState, OnAttempt, closed_error
 from verifik_async._types import NOT_GIVEN, Masked, NotGiven
 from verifik_async.errors import (
     AuthenticationError,
@@ -190,18 +190,23 @@ class VerifikClient:
 
         Source: POST /v2/face-recognition/search-active-user
         """
-        probe = image if isinstance(image, Probe) else Probe(image)
-        del image  # a Probe shows no picture in a traceback with locals
-        fields = {
-            "os": os,
-            "min_score": min_score,
-            "search_mode": search_mode,
-            "collection_id": collection_id,
-            "extra": extra,
-        }
-        template = self._template.varied(fields, timeouts, retry, deadline)
-        plan = template.plan(probe)
-        return await Search(plan, await self._state()).run()
+        held = Masked(image)
+        del image  # no traceback with locals shall find it in this frame
+        template = self._template
+        given = not (os is min_score is search_mode is collection_id is NOT_GIVEN)
+        given = given or not (extra is deadline is NOT_GIVEN)
+        if given or timeouts is not None or retry is not None:
+            fields = {
+                "os": os,
+                "min_score": min_score,
+                "search_mode": search_mode,
+                "collection_id": collection_id,
+                "extra": extra,
+            }
+            template = template.varied(fields, timeouts, retry, deadline)
+        plan = template.plan(held)
+        state = self._core.state_at_hand() or await self._core.state()
+        return await Search(plan, state).run()
 
     def search_many(
         self,
@@ -391,7 +396,7 @@ class VerifikClient:
             _config.whole("max_searches", max_searches, 0)
         return Order(
             probes=probes,
-            plan_of=template.plan,
+            plan_of=template.plan_of,
             state=self._state,
             concurrency=_config.whole("concurrency", concurrency, 1),
             ordered=_config.check_flag("ordered", ordered),

@@ -1,6 +1,7 @@
 """Settings: frozen, checked when they are made, with errors that name the remedy."""
 
 import enum
+import functools
 import ipaddress
 import json
 import math
@@ -315,7 +316,7 @@ class Origin:
     host: str
     port: int
 
-    @property
+    @functools.cached_property
     def text(self) -> str:
         """Scheme, host and port."""
         parts = urllib.parse.urlsplit(self.base)

@@ -6,7 +6,6 @@ is wrong comes back as a `ShapeFault`, a path without a value, instead of an
 exception, whose traceback would show the personal data.
 """
 
-import contextlib
 import datetime as dt
 import functools
 import json
@@ -37,7 +36,7 @@ except ImportError:
 T = TypeVar("T")
 
 _PERCENT: Final = 100.0
-_DATE_TEXT: Final = 64
+_CACHED_TEXT: Final = 128
 _MONTHS: Final = (
     "january",
     "february",
@@ -95,25 +94,37 @@ def parse_json(body: bytes) -> Any:
     Raises:
         ValueError: it is no JSON, or JSON too deep or with numbers too long.
     """
-    body = body.removeprefix(b"\xef\xbb\xbf")
     if orjson is not None:
-        # What it refuses (a lone surrogate, 1e999) may still be an answer that was
-        # paid for: whether it is installed must not decide that.
-        with contextlib.suppress(orjson.JSONDecodeError):
+        try:
             return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            # What it refuses (a lone surrogate, 1e999) may still be an answer that
+            # was paid for: whether it is installed must not decide that.
+            pass
     try:
         # NaN and Infinity are no JSON, and UTF-8 is the only encoding of it.
-        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(body.decode("utf-8-sig"), parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("too deep") from None
+
+
+@attrs.frozen
+class _Parts:
+    """How the parts of an answer are structured that have classes of their own.
+
+    Both take the JSON and its path.
+    """
+
+    matches: Callable[[list[Any], str], tuple[Match, ...]]
+    liveness: Callable[[dict[str, Any], str], Liveness]
 
 
 class Decoder:
     """Turns answers of a search into `SearchResult`; one per client."""
 
     def __init__(self) -> None:
-        self._fast = _build_converter(detailed=False)
-        self._detailed: Converter | None = None
+        self._fast = _fast_parts()
+        self._detailed: _Parts | None = None
 
     def decode(self, body: bytes, call: CallInfo) -> SearchResult | ShapeFault:
         """Return the result that a 2xx body holds, or what is wrong with it."""
@@ -122,33 +133,17 @@ class Decoder:
         except ValueError:
             return ShapeFault("$", "JSON")
         try:
-            return self._result(raw, self._fast, call)
+            return _result(raw, self._fast, call)
         except Exception:  # noqa: BLE001 - the second pass tells what it was
             return self._explain(raw)
-
-    def _result(self, raw: Any, converter: Converter, call: CallInfo) -> SearchResult:
-        persons, path, liveness = _locate(raw)
-        return SearchResult(
-            id=_part(raw, "id", _id),
-            # Nobody found is the commonest answer: it costs no conversion.
-            matches=_best_first(_at(converter, persons, path, tuple[Match, ...]))
-            if persons
-            else (),
-            signature=_part(raw, "signature", _signature),
-            liveness=_at(converter, liveness, "$.data.liveness", Liveness)
-            if liveness
-            else None,
-            raw=raw,
-            call=call,
-        )
 
     def _explain(self, raw: Any) -> ShapeFault:
         """Go over the answer again, slowly, for the path of what is wrong."""
         if self._detailed is None:
-            self._detailed = _build_converter(detailed=True)
+            self._detailed = _detailed_parts()
         request_id = raw.get("id") if isinstance(raw, dict) else None
         try:
-            self._result(raw, self._detailed, CallInfo())
+            _result(raw, self._detailed, CallInfo())
         except _WrongError as wrong:
             path, expected = wrong.path, wrong.expected
         except Exception:  # noqa: BLE001 - whatever it was, it is no answer
@@ -157,6 +152,19 @@ class Decoder:
             path, expected = "$", "an answer of this API"
         known = request_id if isinstance(request_id, str) else None
         return ShapeFault(path, expected, known)
+
+
+def _result(raw: Any, parts: _Parts, call: CallInfo) -> SearchResult:
+    persons, path, liveness = _locate(raw)
+    return SearchResult(
+        id=name if type(name := raw.get("id")) is str else _part(raw, "id", _id),
+        # Nobody found is the commonest answer: it costs no conversion.
+        matches=_best_first(parts.matches(persons, path)) if persons else (),
+        signature=_part(raw, "signature", _signature),
+        liveness=parts.liveness(liveness, "$.data.liveness") if liveness else None,
+        raw=raw,
+        call=call,
+    )
 
 
 def _locate(raw: Any) -> tuple[list[Any], str, dict[str, Any] | None]:
@@ -168,10 +176,10 @@ def _locate(raw: Any) -> tuple[list[Any], str, dict[str, Any] | None]:
     if "data" not in raw:
         raise _WrongError("data", "$.data")
     data = raw["data"]
-    if not data and (data is None or isinstance(data, list | dict)):
-        return [], "$.data", None
-    if isinstance(data, list):
+    if type(data) is list:
         return data, "$.data", None
+    if data is None or data == {}:
+        return [], "$.data", None
     if not isinstance(data, dict):
         raise _WrongError("an array or an object", "$.data")
     return _locate_in_object(data)
@@ -210,12 +218,10 @@ def _liveness_part(data: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _at(converter: Converter, value: Any, path: str, kind: Any) -> Any:
-    """Structure `value`; the detailed converter's complaint gets its full path."""
+    """Structure `value` in detail; the complaint gets its full path."""
     try:
-        return converter.get_structure_hook(kind)(value, kind)
-    except Exception as error:
-        if not converter.detailed_validation:
-            raise
+        return converter.structure(value, kind)
+    except Exception as error:  # noqa: BLE001 - cattrs has groups and others
         expected, _, where = transform_error(error, path, _expected)[0].rpartition(
             " @ "
         )
@@ -224,8 +230,7 @@ def _at(converter: Converter, value: Any, path: str, kind: Any) -> Any:
 
 def _part(raw: dict[str, Any], name: str, hook: Callable[[Any], T]) -> T | None:
     """Convert one part of the envelope; what is wrong gets its path."""
-    value = raw.get(name)
-    if value is None:
+    if (value := raw.get(name)) is None:
         return None
     try:
         return hook(value)
@@ -303,12 +308,6 @@ def _date(value: Any, _: Any = None) -> dt.date | None:
         return None
 
 
-def _timestamp(text: str) -> dt.datetime | None:
-    # The cache below keeps what it is asked for: no text of any length.
-    return parse_date_time(text) if len(text) <= _DATE_TEXT else None
-
-
-@functools.lru_cache(maxsize=64)  # answers of one minute bear the same text
 def parse_date_time(text: str) -> dt.datetime | None:
     """Return the API's date text as a datetime without zone, None if it is none."""
     if not (found := _ENGLISH.fullmatch(text.strip())):
@@ -336,11 +335,19 @@ def _signature(value: Any, _: Any = None) -> Signature:
     if type(value) is not dict:
         raise _WrongError("an object or text")
     message, date_time = value.get("message"), value.get("dateTime")
-    return Signature(
-        message=None if message is None else _text(message),
-        date_time=None if date_time is None else _text(date_time),
-        timestamp=None if date_time is None else _timestamp(_text(date_time)),
-    )
+    for text in (message, date_time):
+        if text is not None and type(text) is not str:
+            raise _WrongError("text")
+    # The cache keeps what it is asked for: no text of any length.
+    if len(message or "") + len(date_time or "") <= _CACHED_TEXT:
+        return _signature_of(message, date_time)
+    return Signature(message=message, date_time=date_time)
+
+
+@functools.lru_cache(maxsize=64)  # answers of one minute bear the same
+def _signature_of(message: str | None, date_time: str | None) -> Signature:
+    timestamp = None if date_time is None else parse_date_time(date_time)
+    return Signature(message=message, date_time=date_time, timestamp=timestamp)
 
 
 _MATCH_FIELDS: Final = frozenset(field.name for field in attrs.fields(Match))
@@ -352,8 +359,6 @@ def _flat_match(value: Any) -> Mapping[str, Any]:
     """Return a person with its id under `id` and what is not known under `extra`."""
     if type(value) is not dict:
         raise _WrongError("an object")
-    if value.keys() == _LEAST:
-        return value  # the documented answer: nothing to rearrange
     flat = {name: value[name] for name in value.keys() & _KNOWN}
     if flat.get("id") is None and value.get("_id") is not None:
         flat["id"] = value["_id"]
@@ -394,6 +399,31 @@ def _array(converter: Converter, kind: Any) -> Callable[[Any, Any], tuple[Any, .
         return result
 
     return structure
+
+
+def _fast_parts() -> _Parts:
+    made = _build_converter(detailed=False)
+    match: Callable[[Any, Any], Match] = made.get_structure_hook(Match)
+    liveness: Callable[[Any, Any], Liveness] = made.get_structure_hook(Liveness)
+    score = _optional(_score)
+
+    def structure(person: Any) -> Match:
+        if type(person) is dict and person.keys() == _LEAST:  # the documented answer
+            return Match(id=_id(person["id"]), score=score(person["score"], None))
+        return match(person, Match)
+
+    return _Parts(
+        lambda persons, _: tuple([structure(person) for person in persons]),
+        lambda value, _: liveness(value, Liveness),
+    )
+
+
+def _detailed_parts() -> _Parts:
+    made = _build_converter(detailed=True)
+    return _Parts(
+        lambda persons, path: _at(made, persons, path, tuple[Match, ...]),
+        lambda value, path: _at(made, value, path, Liveness),
+    )
 
 
 def _build_converter(*, detailed: bool) -> Converter:

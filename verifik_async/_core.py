@@ -2,8 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import TypeAlias
 
 import attrs
 
@@ -11,12 +9,16 @@ from verifik_async import _config, _transport
 from verifik_async._config import Limiter, Origin, RateLimit
 from verifik_async._convert import Decoder
 from verifik_async._gate import Gate
-from verifik_async._state import Counters, LoopState, closed_error, summarise
+from verifik_async._state import (
+    Counters,
+    LoopState,
+    OnAttempt,
+    closed_error,
+    summarise,
+)
 from verifik_async._version import __version__
 from verifik_async.errors import ConfigurationError
-from verifik_async.models import Attempt, ClientStats
-
-OnAttempt: TypeAlias = Callable[[Attempt], object]
+from verifik_async.models import ClientStats
 
 
 @attrs.frozen(kw_only=True)
@@ -114,7 +116,8 @@ class Core:
                 trust_env=settings.trust_env,
                 trace_configs=settings.trace_configs,
                 session=settings.session,
-            )
+            ),
+            loop,
         )
         given = settings.rate_limit
         limit, limiter = (

@@ -1,8 +1,10 @@
 """How long one search may go on, and who may end its waits before that."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from verifik_async._tally import Tally
 from verifik_async.errors import DeadlineExceededError, VerifikError
@@ -47,6 +49,105 @@ class CutOff:
                 scope.reschedule(now)
 
 
+class Watch:
+    """Ends requests that take too long: one timer for all, set to the first to end.
+
+    A timer of its own, as `asyncio.timeout` has, would cost each request three times
+    as much, and is hardly ever needed.
+
+    Attributes:
+        loop: Whose clock counts.
+        limits: The blocks that were entered and not left.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.limits: set[Limit] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
+        self._ended = False
+
+    def see_to(self, limit: "Limit") -> None:
+        """Take care of a block that was entered."""
+        self.limits.add(limit)
+        if self._ended:
+            self.loop.call_soon(limit.end)
+        elif limit.at < self._rings_at:
+            self._ring_at(limit.at)
+
+    def end_all(self) -> None:
+        """End all blocks, and those that are entered later at once."""
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for limit in self.limits:
+            limit.end()
+
+    def _ring_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings_at = when
+        self._timer = self.loop.call_at(when, self._ring, when)
+
+    def _ring(self, when: float) -> None:
+        self._timer, self._rings_at = None, math.inf
+        # By decree: a timer may fire early by its clock's resolution.
+        now = max(when, self.loop.time())
+        for limit in self.limits:
+            if limit.at <= now:
+                limit.end()
+        left = (limit.at for limit in self.limits if limit.at > now)
+        if (first := min(left, default=math.inf)) < math.inf:
+            self._ring_at(first)
+
+
+class Limit:
+    """A `with` block whose waits end at a time; what ended it is not raised.
+
+    Attributes:
+        at: When, on the loop's clock.
+        passed: Whether it was ended. Where nothing else was raised, the block is left
+            then as if it had come to its end.
+    """
+
+    __slots__ = ("_cancelling", "_task", "_watch", "at", "passed")
+
+    def __init__(self, watch: Watch, at: float | None) -> None:
+        self.at = math.inf if at is None else at
+        self.passed = False
+        self._watch = watch
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+
+    def __enter__(self) -> Self:
+        # Told the loop, it need not look for it.
+        self._task = task = asyncio.current_task(self._watch.loop)
+        assert task is not None  # noqa: S101 - coroutines run in tasks
+        self._cancelling = task.cancelling()
+        self._watch.see_to(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._watch.limits.discard(self)
+        task, self._task = self._task, None
+        if not self.passed or task is None:
+            return False
+        # A cancellation from outside, at the same time, goes on.
+        mine = task.uncancel() <= self._cancelling
+        return mine and kind is asyncio.CancelledError
+
+    def end(self) -> None:
+        """End it now, once."""
+        if self._task is not None and not self.passed:
+            self.passed = True
+            self._task.cancel()
+
+
 class Deadline:
     """The end of one search's time.
 
@@ -77,15 +178,15 @@ class Deadline:
         self._cuts = cuts
         self._bound = bound
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """Let the call's own time begin."""
         self.begun = True
         if self._limit is not None:
-            self.at = self.before(self._loop.time() + self._limit)
+            self.at = self.before(now + self._limit)
 
     def before(self, end: float) -> float:
         """Return the earlier of a time and this."""
-        return end if self.at is None else min(end, self.at)
+        return end if self.at is None or end < self.at else self.at
 
     async def within(self, work: Awaitable[T], tally: Tally) -> T:
         """Await something, no longer than there is time.
@@ -112,9 +213,9 @@ class Deadline:
                 cut.forget(scope)
         raise self.cut_short(tally) or self.passed(tally)
 
-    def over(self, tally: Tally) -> VerifikError | None:
+    def over(self, now: float, tally: Tally) -> VerifikError | None:
         """Return the error for a search that must not go on, or None."""
-        late = self.at is not None and self._loop.time() >= self.at
+        late = self.at is not None and now >= self.at
         return self.cut_short(tally) or (self.passed(tally) if late else None)
 
     def cut_short(self, tally: Tally) -> VerifikError | None:

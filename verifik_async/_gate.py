@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
+import attrs
+
 from verifik_async._config import RateLimit
 from verifik_async._pace import Bucket, Grant, Pace
 from verifik_async.errors import QueueFullError, VerifikError
@@ -45,7 +47,8 @@ class Refused(NamedTuple):
     error: VerifikError | None = None
 
 
-class Patience(NamedTuple):
+@attrs.define
+class Patience:
     """How long one search would wait for the service.
 
     Attributes:
@@ -196,7 +199,9 @@ class Gate:
         now = self._loop.time()
         if any(self._lanes) or not self._free(now):
             return False
-        if not ticket.patience.outlasts(now, self._asked_until):
+        if now < self._asked_until and not ticket.patience.outlasts(
+            now, self._asked_until
+        ):
             return False
         self._grant(ticket, now)
         return True
@@ -245,7 +250,8 @@ class Gate:
         if ticket.probes is not None:
             ticket.probes.probing = False
             ticket.probes = None
-        self._serve(self._loop.time())
+        if any(self._lanes):
+            self._serve(self._loop.time())
 
     # -- what became of a request: told before its slot is given back --------------
 
@@ -354,11 +360,11 @@ class Gate:
         self._wake_at(self._paused_until)
 
     def _free(self, now: float) -> bool:
-        return self.in_flight < self._width() and self._ready_at(now) <= now
+        return self.in_flight + 1 <= self._width() and self._ready_at(now) <= now
 
-    def _width(self) -> int:
+    def _width(self) -> float:
         if self.outage is None:
-            return int(self._pace.window)
+            return self._pace.window
         # Whatever is still on its way from before; then one, and one only.
         return 0 if self.outage.probing else self.in_flight + 1
 
@@ -387,7 +393,7 @@ class Gate:
     def _serve(self, now: float) -> None:
         """Grant free slots to the first in the queue; see to it for the others."""
         for lane in self._lanes:
-            while lane and self.in_flight < self._width():
+            while lane and self.in_flight + 1 <= self._width():
                 if (ready := self._ready_at(now)) > now:
                     self._wake_at(ready)
                     return

@@ -9,6 +9,8 @@ import math
 from collections import deque
 from typing import Final, NamedTuple
 
+import attrs
+
 
 class _Phase(NamedTuple):
     """How the pace is looked for: its growth in a second, what a throttle leaves."""
@@ -87,7 +89,8 @@ class Bucket:
             self._at = now
 
 
-class Grant(NamedTuple):
+@attrs.define  # made for every search, and a named tuple costs twice as much
+class Grant:
     """The circumstances in which a search was let through.
 
     Attributes:
@@ -163,7 +166,7 @@ class Pace:
             self._began = now
         self._sent += 1
         if bucket is None:
-            return Grant(self.epoch, in_burst=False, number=self._sent)
+            return Grant(self.epoch, False, self._sent)  # noqa: FBT003 - in_burst
         in_burst = bucket.take(now) >= 1.0
         if not in_burst:  # the pace is what holds it back, so the pace may grow
             bucket.rate *= 1.0 + self._growth(now) / max(bucket.rate, 1.0)

@@ -13,7 +13,7 @@ from verifik_async._core import Core
 from verifik_async._images import image_source
 from verifik_async._types import NOT_GIVEN, Masked, NotGiven
 from verifik_async.errors import ConfigurationError
-from verifik_async.models import Probe
+from verifik_async.models import ImageInput, Probe
 
 # None is 'not given' for a call, but for these: there it takes a default away.
 _REMOVABLE = ("collection_id", "extra")
@@ -75,17 +75,42 @@ class Template:
         times = attrs.evolve(varied.timeouts, deadline=seconds)
         return attrs.evolve(varied, timeouts=times)
 
-    def plan(self, probe: Probe) -> Plan:
+    def plan(self, given: Masked[ImageInput | Probe]) -> Plan:
+        """Return the plan of one search.
+
+        Raises:
+            ConfigurationError: a value is wrong or missing.
+            ImageError: the picture is unusable.
+        """
+        if isinstance(given.reveal(), Probe):
+            return self.plan_of(given.reveal())  # type: ignore[arg-type]  # just found
+        return self._plan(given, self._own_start())  # type: ignore[arg-type]  # no Probe
+
+    def plan_of(self, probe: Probe) -> Plan:
         """Return the plan of one search; what the probe brings goes first.
 
         Raises:
             ConfigurationError: a value is wrong or missing.
             ImageError: the picture is unusable.
         """
+        own = {
+            name: value
+            for name in _OF_PROBES
+            if (value := getattr(probe, name)) is not None
+        }
+        start = _start(attrs.evolve(self.options, **own)) if own else self._own_start()
+        return self._plan(Masked(probe.image), start)
+
+    def _own_start(self) -> bytes:
+        """Return the body up to the picture, made once for all plain probes."""
+        if self._start is None:
+            self._start = _start(self.options)
+        return self._start
+
+    def _plan(self, image: Masked[ImageInput], start: bytes) -> Plan:
         core = self.core
-        start = self._start_for(probe)
         return Plan(
-            source=image_source(Masked(probe.image), core.settings.max_image_bytes),
+            source=image_source(image, core.settings.max_image_bytes),
             start=start,
             timeouts=self.timeouts,
             retry=self.retry,
@@ -95,21 +120,15 @@ class Template:
             on_attempt=core.settings.on_attempt,
         )
 
-    def _start_for(self, probe: Probe) -> bytes:
-        """Return the body up to the picture; made once for all plain probes."""
-        own = {
-            name: value
-            for name in _OF_PROBES
-            if (value := getattr(probe, name)) is not None
-        }
-        if own:
-            options = attrs.evolve(self.options, **own)
-            _config.check_complete(options)
-            return _wire.body_start(options)
-        if self._start is None:
-            _config.check_complete(self.options)
-            self._start = _wire.body_start(self.options)
-        return self._start
+
+def _start(options: SearchOptions) -> bytes:
+    """Return the body up to the picture.
+
+    Raises:
+        ConfigurationError: an option is missing.
+    """
+    _config.check_complete(options)
+    return _wire.body_start(options)
 
 
 def instance(name: str, value: Any, kind: Any) -> Any:

@@ -4,16 +4,19 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import TypeAlias
 
 import attrs
 
 from verifik_async import _wire
 from verifik_async._config import Limiter
-from verifik_async._deadline import CutOff
+from verifik_async._deadline import CutOff, Watch
 from verifik_async._gate import Gate
 from verifik_async._transport import Pool
 from verifik_async.errors import ClientClosedError
 from verifik_async.models import Attempt, ClientStats
+
+OnAttempt: TypeAlias = Callable[[Attempt], object]
 
 _logger = logging.getLogger("verifik_async")
 
@@ -34,17 +37,29 @@ class Counters:
     bytes_received: int = 0
     latencies: deque[float] = attrs.field(factory=lambda: deque(maxlen=_LATENCIES))
 
-    def count(self, attempt: Attempt, *, resent: bool) -> None:
-        """Count one request on the wire."""
-        if attempt.throttled:
-            self.throttled += 1
-        else:
-            self.attempts += 1
-            self.resent += resent
-        self.bytes_sent += attempt.request_bytes
-        self.bytes_received += attempt.response_bytes
-        if attempt.error is None and attempt.status is not None:
-            self.latencies.append(attempt.elapsed_s)
+    def count(
+        self, sent: int, received: int, latency: float | None, *, resent: bool
+    ) -> None:
+        """Count a request on the wire that was not throttled.
+
+        Args:
+            sent: Bytes of its body.
+            received: Bytes of the answer's body.
+            latency: Seconds until it was answered with a result, or None.
+            resent: Whether it was not its search's first.
+        """
+        self.attempts += 1
+        self.resent += resent
+        self.bytes_sent += sent
+        self.bytes_received += received
+        if latency is not None:
+            self.latencies.append(latency)
+
+    def count_throttled(self, sent: int, received: int) -> None:
+        """Count a request on the wire that was throttled."""
+        self.throttled += 1
+        self.bytes_sent += sent
+        self.bytes_received += received
 
     def add(self, other: "Counters") -> None:
         """Add the counts of another loop."""
@@ -72,6 +87,7 @@ class LoopState:
         self.limiter = limiter
         self.counters = Counters()
         self.cut = CutOff(loop)  # when the client is closed
+        self.watch = Watch(loop)
         self._searches = 0
         self._idle: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] | None = None
@@ -86,20 +102,6 @@ class LoopState:
         if not self._searches and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
-    def report(
-        self,
-        attempt: Attempt,
-        on_attempt: Callable[[Attempt], object] | None,
-        *,
-        resent: bool,
-    ) -> None:
-        """Count one request on the wire, log it, and tell the user."""
-        self.counters.count(attempt, resent=resent)
-        if _logger.isEnabledFor(logging.DEBUG):
-            _log(attempt)
-        if on_attempt is not None:
-            _tell(on_attempt, attempt)
-
     async def close(self, grace: float) -> None:
         """Let searches go on for `grace` seconds, cut the rest off, close.
 
@@ -112,7 +114,7 @@ class LoopState:
         try:
             await self._drain(grace)
         finally:
-            self.cut.cut(closed_error)
+            self._cut_off()
             self.gate.close()
             try:
                 await self.pool.close()
@@ -128,8 +130,25 @@ class LoopState:
                 # Shielded: one future serves the wait for what is cut off, too.
                 await asyncio.shield(self._idle)
         except TimeoutError:
-            self.cut.cut(closed_error)
+            self._cut_off()
             await self._idle
+
+    def _cut_off(self) -> None:
+        self.cut.cut(closed_error)
+        self.watch.end_all()
+
+
+def wants_attempts(on_attempt: OnAttempt | None) -> bool:
+    """Return whether anybody is to be told of requests."""
+    return on_attempt is not None or _logger.isEnabledFor(logging.DEBUG)
+
+
+def report(attempt: Attempt, on_attempt: OnAttempt | None) -> None:
+    """Log a request on the wire, and tell the user."""
+    if _logger.isEnabledFor(logging.DEBUG):
+        _log(attempt)
+    if on_attempt is not None:
+        _tell(on_attempt, attempt)
 
 
 def _log(attempt: Attempt) -> None:
@@ -144,7 +163,7 @@ def _log(attempt: Attempt) -> None:
     )
 
 
-def _tell(callback: Callable[[Attempt], object], attempt: Attempt) -> None:
+def _tell(callback: OnAttempt, attempt: Attempt) -> None:
     try:
         callback(attempt)
     except Exception as error:  # noqa: BLE001 - a paid answer is worth more

@@ -10,12 +10,13 @@ import ssl as ssl_module
 import sys
 import urllib.request
 import weakref
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Final, TypeAlias
 
 import aiohttp
 import attrs
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.hdrs import CONTENT_ENCODING
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -80,6 +81,7 @@ class BodyPayload(aiohttp.Payload):
     """A request's body, encoded while it is sent; good for one attempt.
 
     Attributes:
+        byte_count: Bytes of the body.
         begun: Whether a connection was there to write to.
         reused: Whether that connection had served before.
         written_at: When the last byte was handed to it, on the loop's clock, or None.
@@ -92,12 +94,15 @@ class BodyPayload(aiohttp.Payload):
         start: bytes,
         picture: Picture,
         seen: "weakref.WeakSet[asyncio.BaseProtocol]",
+        clock: Callable[[], float],
     ) -> None:
         super().__init__(None, content_type="application/json")
         self._start = start
         self._picture = picture
         self._seen = seen
-        self._size = len(start) + picture.text_size + len(_wire.BODY_END)
+        self._clock = clock
+        self.byte_count = len(start) + picture.text_size + len(_wire.BODY_END)
+        self._size = self.byte_count  # the base class tells it to aiohttp
         self._transport: asyncio.Transport | None = None
         self.begun = False
         self.written_at: float | None = None
@@ -105,33 +110,33 @@ class BodyPayload(aiohttp.Payload):
         self.dropped = False
         self.failure: ImageError | None = None
 
-    @property
-    def byte_count(self) -> int:
-        """Bytes of the body."""
-        return self._size or 0
-
     def decode(self, encoding: str = "", errors: str = "") -> str:  # noqa: ARG002
         """Refuse: nobody has a reason to look into the body."""
         raise TypeError("the body of a search is only streamed")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write the body, slice by slice, each encoded when it is due."""
-        self._note_connection(writer)
-        try:
-            await self._write_slices(writer)
-        except ImageError as error:
-            self.failure = error
-            raise
-        await self._hand_over(writer)
-        self.written_at = asyncio.get_running_loop().time()
+        """Write the body."""
+        await self.write_with_length(writer, None)
 
     async def write_with_length(
         self,
         writer: AbstractStreamWriter,
         content_length: int | None,  # noqa: ARG002 - it is the size told before
     ) -> None:
-        """Write the body."""
-        await self.write(writer)
+        """Write the body, slice by slice, each encoded when it is due."""
+        self._note_connection(writer)
+        text = self._picture.at_once()
+        if text is not None:
+            await writer.write(b"".join((self._start, text, _wire.BODY_END)))
+        else:
+            try:
+                await self._write_slices(writer)
+            except ImageError as error:
+                self.failure = error
+                raise
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            await self._hand_over(self._transport, writer)
+        self.written_at = self._clock()
 
     async def _write_slices(self, writer: AbstractStreamWriter) -> None:
         left = self._picture.text_size
@@ -145,15 +150,15 @@ class BodyPayload(aiohttp.Payload):
                     joint = b""
                 await writer.write(text)
 
-    async def _hand_over(self, writer: AbstractStreamWriter) -> None:
+    @staticmethod
+    async def _hand_over(
+        transport: asyncio.Transport, writer: AbstractStreamWriter
+    ) -> None:
         """Wait until the operating system has the last byte.
 
         A connection that breaks throws its buffer away, and nobody could tell then
         whether the request was sent.
         """
-        transport = self._transport
-        if transport is None or not transport.get_write_buffer_size():
-            return
         low, high = transport.get_write_buffer_limits()
         transport.set_write_buffer_limits(0)
         try:
@@ -168,7 +173,8 @@ class BodyPayload(aiohttp.Payload):
         protocol = getattr(writer, "protocol", None)
         if protocol is not None:
             self.reused = protocol in self._seen
-            self._seen.add(protocol)
+            if not self.reused:
+                self._seen.add(protocol)
 
     def abandon(self) -> Charge:
         """Give the attempt up and return what it may have cost.
@@ -185,8 +191,11 @@ class BodyPayload(aiohttp.Payload):
 class Pool:
     """The connections of one client on one event loop, opened at first use."""
 
-    def __init__(self, settings: TransportSettings) -> None:
+    def __init__(
+        self, settings: TransportSettings, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._settings = settings
+        self._clock = loop.time
         self._url = URL(settings.origin.base + _wire.SEARCH_PATH)
         self._proxy = settings.proxy
         self._session: Session | None = settings.session
@@ -224,7 +233,7 @@ class Pool:
 
     def payload(self, start: bytes, picture: Picture) -> BodyPayload:
         """Return the body of one attempt."""
-        return BodyPayload(start, picture, self._seen)
+        return BodyPayload(start, picture, self._seen, self._clock)
 
     async def send(
         self,
@@ -258,7 +267,8 @@ class Pool:
                 raise_for_status=False,
                 auto_decompress=False,
             )
-            return await self._read(response)
+            reply = self._at_hand(response)
+            return await self._read(response) if reply is None else reply
         except (aiohttp.ClientError, OSError) as error:
             return self._fault(error, payload, answered=response is not None)
         except (ValueError, TypeError, RuntimeError) as error:
@@ -273,12 +283,24 @@ class Pool:
             if response is not None and not response.content.is_eof():
                 response.close()
 
+    def _at_hand(
+        self, response: aiohttp.ClientResponse
+    ) -> _wire.Reply | ResponseTooLargeError | None:
+        """Return an answer that came with its head and is not encoded, if it did."""
+        if not response.content.is_eof() or CONTENT_ENCODING in response.headers:
+            return None
+        body = response.content.read_nowait()
+        limit = self._settings.max_response_bytes
+        if len(body) > limit:
+            return _over(response, limit)
+        return _wire.Reply(response.status, response.headers, body)
+
     async def _read(
         self, response: aiohttp.ClientResponse
     ) -> _wire.Reply | ResponseTooLargeError:
         limit = self._settings.max_response_bytes
         announced = response.content_length or 0
-        inflater = _wire.Inflater(response.headers.get("Content-Encoding", ""), limit)
+        inflater = _wire.Inflater(response.headers.get(CONTENT_ENCODING), limit)
         chunks: list[bytes] = []
         content = response.content
         if announced > limit:

@@ -86,7 +86,7 @@ _SECONDS: Final = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 
 
-@attrs.frozen
+@attrs.define  # frozen would cost every answer a microsecond
 class Reply:
     """An HTTP answer, read to its end.
 
@@ -118,9 +118,9 @@ def body_start(options: SearchOptions) -> bytes:
 class Inflater:
     """Undoes gzip, the one encoding asked for, within a limit of bytes."""
 
-    def __init__(self, encoding: str, limit: int) -> None:
-        self._gzip = encoding.strip().lower() in ("gzip", "x-gzip")
-        self._member = _gzip_member()
+    def __init__(self, encoding: str | None, limit: int) -> None:
+        self._gzip = (encoding or "").strip().lower() in ("gzip", "x-gzip")
+        self._member: Any = _gzip_member() if self._gzip else None
         self._members = 1
         self._left = limit
 
@@ -183,23 +183,23 @@ def interpret(
         secret: The request's token, masked wherever the answer echoes it.
     """
     if 200 <= reply.status < 300:  # noqa: PLR2004
-        return _success(reply, decoder, call, secret)
+        found = decoder.decode(reply.body, call)
+        if isinstance(found, SearchResult):
+            return found
+        return _shape_error(found, reply, secret)
     if 300 <= reply.status < 400:  # noqa: PLR2004
         return _redirect(reply, origin, secret)
     return _refusal(reply, secret)
 
 
-def _success(
-    reply: Reply, decoder: Decoder, call: CallInfo, secret: Masked[str]
-) -> SearchResult | ResponseShapeError:
-    found = decoder.decode(reply.body, call)
-    if not isinstance(found, ShapeFault):
-        return found
+def _shape_error(
+    fault: ShapeFault, reply: Reply, secret: Masked[str]
+) -> ResponseShapeError:
     return ResponseShapeError(
-        f"expected {found.expected} @ {found.path}",
-        path=found.path,
+        f"expected {fault.expected} @ {fault.path}",
+        path=fault.path,
         status=reply.status,
-        request_id=_request_id(found.request_id, reply.headers, secret),
+        request_id=_request_id(fault.request_id, reply.headers, secret),
     )
 
 

@@ -537,11 +537,8 @@ def test_hours_beyond_twelve_are_no_time(convert, hour):
 def test_both_passes_agree(convert):
     """The slow converter, which finds the path, understands what the fast one does."""
     body = json.dumps(ANSWER).encode()
-    decoder = convert.Decoder()
-    fast = decoder.decode(body, CALL)
-    slow = decoder._result(
-        json.loads(body), convert._build_converter(detailed=True), CALL
-    )
+    fast = convert.Decoder().decode(body, CALL)
+    slow = convert._result(json.loads(body), convert._detailed_parts(), CALL)
     assert slow == fast
     assert isinstance(fast.best, Match)
 

@@ -32,7 +32,7 @@ class Scene:
         end = None if bound is None else self.began + bound
         made = Deadline(self.loop, limit, (CutOff(self.loop), self.cut), end)
         if begun:
-            made.begin()
+            made.begin(self.loop.time())
         return made
 
     async def ended(self, deadline, work):
@@ -74,7 +74,7 @@ def test_the_time_of_a_deadline(play, limit, bound, before, after):
         deadline = scene.deadline(limit, bound, begun=False)
         await asyncio.sleep(2)
         found = [(deadline.begun, deadline.at)]
-        deadline.begin()
+        deadline.begin(scene.loop.time())
         found.append((deadline.begun, deadline.at))
         return [(begun, at and at - scene.began) for begun, at in found]
 
@@ -188,7 +188,7 @@ def test_a_search_that_must_not_go_on(play, limit, cuts, found):
         await asyncio.sleep(5)
         for error in cuts:
             scene.cut.cut(error)
-        return deadline.over(scene.tally)
+        return deadline.over(scene.loop.time(), scene.tally)
 
     assert type(play(scene)) is found
 

@@ -6,6 +6,7 @@ import math
 import random
 import statistics
 
+import attrs
 import pytest
 
 from verifik_async._gate import Gate, Patience, Rank, Ticket
@@ -257,7 +258,7 @@ def test_a_search_recalled_after_a_throttle_gives_no_permit():
     pace = first_throttle(asked=2.0)
     pace.ready_at(2.0)
     [grant] = send(pace, 1, 2.0)
-    pace.recall(grant._replace(epoch=grant.epoch - 1))
+    pace.recall(attrs.evolve(grant, epoch=grant.epoch - 1))
     send(pace, 3, 2.0)
     assert pace.ready_at(2.0) > 2.0
 

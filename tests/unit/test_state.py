@@ -9,34 +9,30 @@ from verifik_async._gate import Gate, Patience, Rank, Ticket
 from verifik_async._state import Counters, LoopState, closed_error, summarise
 from verifik_async._tally import Tally
 from verifik_async.errors import ClientClosedError, VerifikError
-from verifik_async.models import Attempt
 
 
 def test_requests_on_the_wire_are_attempts_and_throttled():
     """Every request is counted in exactly one of the two."""
     counters = Counters()
-    counters.count(Attempt(number=1, status=429, throttled=True), resent=False)
-    counters.count(Attempt(number=2, status=200), resent=True)
+    counters.count_throttled(10, 3)
+    counters.count(10, 3, 0.1, resent=True)
     assert (counters.attempts, counters.throttled, counters.resent) == (1, 1, 1)
 
 
 def test_only_answers_have_a_latency():
     """Errors and lost requests do not blur the latency of answers."""
     counters = Counters()
-    counters.count(Attempt(number=1, error="ConnectError"), resent=False)
-    counters.count(Attempt(number=1, status=500, error="ServerError"), resent=False)
-    counters.count(Attempt(number=2, status=200, elapsed_s=0.25), resent=True)
+    counters.count(10, 0, None, resent=False)
+    counters.count_throttled(10, 3)
+    counters.count(10, 3, 0.25, resent=True)
     assert list(counters.latencies) == [0.25]
 
 
 def test_bytes_are_summed():
     """Bodies of all requests count, whatever they ended in."""
     counters = Counters()
-    for status in (200, 500):
-        counters.count(
-            Attempt(number=1, status=status, request_bytes=10, response_bytes=3),
-            resent=False,
-        )
+    counters.count(10, 3, None, resent=False)
+    counters.count_throttled(10, 3)
     assert (counters.bytes_sent, counters.bytes_received) == (20, 6)
 
 
