@@ -281,8 +281,9 @@ class Batch:
     # -- workers -----------------------------------------------------------------
 
     async def _work(self) -> None:
+        task = asyncio.current_task()
         try:
-            while (pulled := await self._pull()) is not None:
+            while (pulled := await self._pull(task)) is not None:
                 self._deliver(await self._search(*pulled))
                 del pulled  # the picture, before a long wait for the next
         finally:
@@ -290,18 +291,16 @@ class Batch:
             if not self._working:
                 self._finish()
 
-    async def _pull(self) -> tuple[int, Probe] | None:
+    async def _pull(self, task: asyncio.Task[Any] | None) -> tuple[int, Probe] | None:
         """Return the next probe, once the consumer keeps up; None: there is none."""
-        task = asyncio.current_task()
         self._idle.add(task)
         try:
             await self._room.acquire()
-            async with self._turn:
-                self._spent = self._is_spent()
-                if self._ended or self._spent:
-                    return None
-                self._asking = task
-                probe = await self._source.next()
+            if self._source.is_asynchronous:
+                async with self._turn:
+                    probe = await self._next(task)
+            else:  # nobody else comes in between
+                probe = await self._next(task)
         except Exception as error:  # noqa: BLE001 - the caller's source
             self._fail(error)
             return None
@@ -311,6 +310,8 @@ class Batch:
             raise
         finally:
             self._idle.discard(task)
+        if probe is None:
+            return None
         if probe is END:
             self._end()
             return None
@@ -318,40 +319,58 @@ class Batch:
         self._reserved += 1
         return self._pulled - 1, probe
 
+    async def _next(self, task: asyncio.Task[Any] | None) -> Any:
+        """Return the next probe or `END`; None where no more may be pulled."""
+        self._spent = self._is_spent()
+        if self._ended or self._spent:
+            return None
+        self._asking = task
+        return await self._source.next()
+
     def _is_spent(self) -> bool:
         """Whether the budget allows no further search."""
         limit = self._order.max_searches
         return limit is not None and self._reserved >= limit
 
     async def _search(self, index: int, probe: Probe) -> Outcome:
-        about = {"index": index, "key": key_of(probe, index), "context": probe.context}
+        key = key_of(probe, index)
         search: Search | None = None
-        tally = Tally(self._loop.time())
         try:
             check_key(probe)
             plan = self._order.plan_of(probe)
             state = await self._order.state()
             search = Search(plan, state, self._company)
-            tally = search.tally
             result, call = await self._result(search, plan, state)
         except VerifikError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - of the caller's token or limiter
             self._fail(error)
-            failure = tally.complete(_stopped(type(error).__name__))
+            failure = _stopped(type(error).__name__)
+            if search is not None:
+                search.tally.complete(failure)
         else:
-            return Outcome(**about, result=result, call=call)
+            return Outcome(
+                index=index, key=key, context=probe.context, result=result, call=call
+            )
         finally:
-            self._account(tally)
+            self._account(None if search is None else search.tally)
         self._stop_for(failure, hopeless=search is not None and search.hopeless)
         # The frames in it hold the picture, and an outcome may be kept for long.
         failure.__traceback__ = None
-        return Outcome(**about, error=failure, call=tally.info(self._loop.time()))
+        tally = Tally(self._loop.time()) if search is None else search.tally
+        return Outcome(
+            index=index,
+            key=key,
+            context=probe.context,
+            error=failure,
+            call=tally.info(self._loop.time()),
+        )
 
-    def _account(self, tally: Tally) -> None:
-        self._counts["attempts"] += tally.attempts
-        self._counts["throttled"] += tally.throttled
-        self._reserved -= not tally.on_wire
+    def _account(self, tally: Tally | None) -> None:
+        if tally is not None:
+            self._counts["attempts"] += tally.attempts
+            self._counts["throttled"] += tally.throttled
+        self._reserved -= tally is None or not tally.on_wire
 
     async def _result(
         self, search: Search, plan: Plan, state: LoopState

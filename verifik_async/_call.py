@@ -23,7 +23,7 @@ from verifik_async._images import ImageSource
 from verifik_async._retry import Verdict
 from verifik_async._state import LoopState, OnAttempt, report, wants_attempts
 from verifik_async._tally import Tally
-from verifik_async._transport import BodyPayload
+from verifik_async._transport import BodyPayload, Received
 from verifik_async._types import Charge
 from verifik_async.errors import (
     APIStatusError,
@@ -287,40 +287,36 @@ class Search:
         self, token: Token, began: float, *, fresh: bool = False
     ) -> SearchResult | VerifikError:
         """Send once; the answer, or what it ended in with the charge of it alone."""
+        plan, pool, until = self._plan, self._state.pool, self._deadline.at
+        if plan.timeouts.attempt is not None:
+            until = self._deadline.before(began + plan.timeouts.attempt)
         self._payload = None
         self._own_charge = None
         got: SearchResult | VerifikError | None = None
         reply: _wire.Reply | None = None
         try:
-            received = await self._receive(token, began, fresh=fresh)
-            if isinstance(received, _wire.Reply):
+            received: Received | None = None
+            with Limit(self._state.watch, until):
+                self.tally.attempts += 1
+                picture = await plan.source.open()
+                self._payload = payload = pool.payload(plan.start, picture)
+                received = await pool.send(
+                    payload, token, plan.timeouts.connect, fresh=fresh
+                )
+            if received is None:
+                got = self._timed_out(whole_call=until == self._deadline.at)
+            elif isinstance(received, _wire.Reply):
                 reply = received
                 got = self._interpret(reply, token)
             else:
                 got = received
+        except ImageError as error:
+            self.tally.attempts -= 1
+            got = error
         finally:
             if self._payload is not None:
                 self._account(self._payload, began, reply, got)
         return got
-
-    async def _receive(
-        self, token: Token, began: float, *, fresh: bool
-    ) -> _wire.Reply | VerifikError:
-        """Send once, within the time of an attempt and of the call."""
-        timeouts, pool = self._plan.timeouts, self._state.pool
-        until = self._deadline.at
-        if timeouts.attempt is not None:
-            until = self._deadline.before(began + timeouts.attempt)
-        with Limit(self._state.watch, until):
-            self.tally.attempts += 1
-            try:
-                picture = await self._plan.source.open()
-            except ImageError as error:
-                self.tally.attempts -= 1
-                return error
-            self._payload = pool.payload(self._plan.start, picture)
-            return await pool.send(self._payload, token, timeouts.connect, fresh=fresh)
-        return self._timed_out(whole_call=until == self._deadline.at)
 
     def _timed_out(self, *, whole_call: bool) -> VerifikError:
         charge = Charge.NOT_SENT if self._payload is None else self._payload.abandon()

@@ -17,7 +17,6 @@ from verifik_async.models import ImageInput, Probe
 
 # None is 'not given' for a call, but for these: there it takes a default away.
 _REMOVABLE = ("collection_id", "extra")
-_OF_PROBES = ("collection_id", "min_score", "extra")
 
 
 @attrs.define
@@ -95,10 +94,16 @@ class Template:
         """
         own = {
             name: value
-            for name in _OF_PROBES
-            if (value := getattr(probe, name)) is not None
+            for name, value in (
+                ("collection_id", probe.collection_id),
+                ("min_score", probe.min_score),
+                ("extra", probe.extra),
+            )
+            if value is not None
         }
-        start = _start(attrs.evolve(self.options, **own)) if own else self._own_start()
+        if not own:
+            return self._plan(Masked(probe.image), self._own_start())
+        start = _start(attrs.evolve(self.options, **own))  # type: ignore[arg-type]  # each of its own type
         return self._plan(Masked(probe.image), start)
 
     def _own_start(self) -> bytes:

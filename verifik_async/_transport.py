@@ -200,6 +200,7 @@ class Pool:
         self._proxy = settings.proxy
         self._session: Session | None = settings.session
         self._unkept: Session | None = None  # a connection of its own per request
+        self._is_ours_open = False
         self._guard: AsyncGenerator[None] | None = None
         self._seen: weakref.WeakSet[asyncio.BaseProtocol] = weakref.WeakSet()
         self._headers: tuple[Token, _Headers] | None = None
@@ -208,6 +209,9 @@ class Pool:
     @property
     def is_open(self) -> bool:
         """Whether there is a session that can be used."""
+        # Ours is closed by nobody but us; to ask it costs four calls.
+        if self._settings.session is None:
+            return self._is_ours_open
         return self._session is not None and not self._session.closed
 
     async def open(self) -> None:
@@ -223,6 +227,7 @@ class Pool:
             self._unkept = None
             self._guard = self._closed_with_its_loop()
             await anext(self._guard)
+            self._is_ours_open = True
         if session.closed:
             raise ConfigurationError("session is closed: pass one that is open")
 
@@ -383,6 +388,7 @@ class Pool:
         try:
             yield
         finally:
+            self._is_ours_open = False
             for session in (self._session, self._unkept):
                 if session is not None:
                     await session.close()
