@@ -7,6 +7,7 @@ folder is out of sight, so what is tested is what users get.
 import pathlib
 import re
 import shutil
+import subprocess
 import tomllib
 
 import nox
@@ -49,8 +50,10 @@ def run_tests(session: nox.Session) -> None:
         shutil.copytree(ROOT / name, outside / name)
     for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
         shutil.copy(ROOT / name, outside)
+    # The README's own command runs those of the benchmarks: once is enough.
+    apart = "--ignore-glob=*/test_benchmark*"
     with session.chdir(outside):
-        session.run("python", "-m", "pytest", "-q", *session.posargs)
+        session.run("python", "-m", "pytest", "-q", apart, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -113,6 +116,32 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
-    """Print the figures of the client beside its rivals (not part of the checks)."""
+    """Measure the client beside its rivals on every Python (not part of the checks)."""
     session.install(".[bench]")
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    # From a wheel its urllib3-future would take the place of urllib3, and requests
+    # would run on that.
+    session.install(
+        *("niquests", "--no-binary", "urllib3-future"),
+        env={"URLLIB3_NO_OVERRIDE": "1"},
+    )
+    pythons = [] if "--quick" in session.posargs else build_pythons(session)
+    flags = (f"--python={path}" for path in pythons)
+    session.run("python", "-m", "benchmarks", *flags, *session.posargs)
+
+
+def build_pythons(session: nox.Session) -> list[pathlib.Path]:
+    """Build an environment with the package for each Python that the machine has."""
+    built = []
+    for version in PYTHONS:
+        found = shutil.which(f"python{version}")
+        # A version manager's command may be there without the version.
+        if found is None or subprocess.run([found, "-c", ""], check=False).returncode:  # noqa: S603
+            session.log(f"no Python {version}")
+            continue
+        folder = pathlib.Path(session.create_tmp()) / version
+        session.run(found, "-m", "venv", "--clear", str(folder), external=True)
+        python = folder / "bin" / "python"
+        install = ("-m", "pip", "install", "--quiet", f"{ROOT}[speed]")
+        session.run(str(python), *install, external=True)
+        built.append(python)
+    return built

@@ -65,3 +65,13 @@ def check_reply(status: int, body: bytes) -> None:
     """
     if status != _OK or _PERSON_IN_JSON not in body:
         raise UnansweredError(f"status {status}, {len(body)} bytes")
+
+
+def check_answer(answer: Any) -> None:
+    """Check the same of an answer that its client has decoded.
+
+    Raises:
+        UnansweredError: it names somebody else, or nobody.
+    """
+    if [person["id"] for person in answer["data"]] != [PERSON]:
+        raise UnansweredError("an answer without the person")

@@ -1,4 +1,4 @@
-"""Where the measurements run: machine, versions, cores."""
+"""Where the measurements run: machine, versions, cores, and what this process took."""
 
 import contextlib
 import importlib.metadata
@@ -8,23 +8,60 @@ import platform
 import sys
 from collections.abc import Iterator
 
-_EXTRAS = ("pybase64", "orjson", "requests")
+# What the client takes if it is there, and the packages of rivals.
+_SPEED = ("pybase64", "orjson")
+_RIVALS = ("httpx", "httpx2", "niquests", "requests", "urllib3", "humanauthn")
+_KB, _MB = 1024, 1e6
 
 
-def describe() -> dict[str, str]:
-    """Return machine and versions, for the report."""
-    installed = [
-        f"{name} {importlib.metadata.version(name)}"
-        if importlib.util.find_spec(name) is not None
-        else f"no {name}"
-        for name in _EXTRAS
-    ]
+def here() -> dict[str, str]:
+    """Return machine and versions."""
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "verifik_async": importlib.metadata.version("verifik-async"),
         "aiohttp": importlib.metadata.version("aiohttp"),
-        "extras": ", ".join(installed),
     }
+
+
+def describe() -> dict[str, str]:
+    """Return the same and what the client and its rivals use, for the report.
+
+    The client's extras are those that it has imported, so call this after its import.
+    """
+    return here() | {
+        "extras": ", ".join(map(_imported, _SPEED)),
+        "rivals": ", ".join(map(_installed, _RIVALS)),
+    }
+
+
+def _imported(name: str) -> str:
+    if sys.modules.get(name) is None:
+        return f"no {name}"
+    return f"{name} {importlib.metadata.version(name)}"
+
+
+def _installed(name: str) -> str:
+    if importlib.util.find_spec(name) is None:
+        return f"no {name}"
+    return f"{name} {importlib.metadata.version(name)}"
+
+
+def cpu_seconds() -> float:
+    """Return user and system time of this process so far, all threads."""
+    import resource  # noqa: PLC0415 - Windows has none
+
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process was ever resident with."""
+    import resource  # noqa: PLC0415 - Windows has none
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Bytes on macOS, kilobytes elsewhere.
+    return (peak if sys.platform == "darwin" else peak * _KB) / _MB
 
 
 @contextlib.contextmanager

@@ -1,16 +1,15 @@
-"""Those who are measured.
+"""Those who are measured: the client and aiohttp by itself.
 
-A rival is opened once per size of picture, so that its connections are warm, and then
-asked for one turn per round.
+A rival is opened once per cell of the measurement, warmed up before each turn, so that
+its connections are open, and then asked for one turn per round.
 """
 
 import asyncio
 import contextlib
-import importlib.util
+import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
@@ -18,14 +17,12 @@ import aiohttp
 import attrs
 
 from verifik_async import VerifikClient
+from verifik_async.models import SearchResult
 
 from ._job import OPTIONS, PATH, PERSON, TOKEN, Job, UnansweredError, check_reply
 
 # Carries out that many searches and returns how long each took, in seconds.
 Turn: TypeAlias = Callable[[int], Awaitable[list[float]]]
-
-# A search on loopback that takes this long will not end.
-_HOPELESS = 60.0
 
 
 @attrs.frozen(kw_only=True)
@@ -36,12 +33,14 @@ class Rival:
         name: In the table.
         about: What it is, for the legend.
         one_in: It does one in so many of the searches of the others, for it is slow.
+        needs: Packages without which it is left out.
         open: Opens it for a job.
     """
 
     name: str
     about: str
     one_in: int = 1
+    needs: tuple[str, ...] = ()
     open: Callable[[Job], AbstractAsyncContextManager[Turn]]
 
 
@@ -64,28 +63,55 @@ async def pull(
     return took
 
 
+def _client(job: Job) -> VerifikClient:
+    return VerifikClient(
+        TOKEN, base_url=job.url, defaults=OPTIONS, max_concurrency=job.concurrency
+    )
+
+
+def _session(job: Job) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        headers=job.headers, connector=aiohttp.TCPConnector(limit=job.concurrency)
+    )
+
+
+def _check(result: SearchResult) -> None:
+    if result.best is None or result.best.id != PERSON:
+        raise UnansweredError("a result without the person")
+
+
 @contextlib.asynccontextmanager
 async def _open_ours(job: Job) -> AsyncIterator[Turn]:
     picture = job.picture
-    async with VerifikClient(
-        TOKEN, base_url=job.url, defaults=OPTIONS, max_concurrency=job.concurrency
-    ) as client:
+    async with _client(job) as client:
 
         async def search() -> None:
-            best = (await client.search_active_user(picture)).best
-            if best is None or best.id != PERSON:
-                raise UnansweredError("a result without the person")
+            _check(await client.search_active_user(picture))
 
         yield lambda count: pull(search, count, job.concurrency)
+
+
+@contextlib.asynccontextmanager
+async def _open_many(job: Job) -> AsyncIterator[Turn]:
+    async with _client(job) as client:
+
+        async def turn(count: int) -> list[float]:
+            took = []
+            pictures = itertools.repeat(job.picture, count)
+            async with client.search_many(pictures) as outcomes:
+                async for outcome in outcomes:
+                    _check(outcome.unwrap())
+                    took.append(outcome.call.elapsed_s)
+            return took
+
+        yield turn
 
 
 @contextlib.asynccontextmanager
 async def _open_bare(job: Job) -> AsyncIterator[Turn]:
     url = job.url + PATH
     body = json.dumps(job.fields(), separators=(",", ":")).encode()
-    async with aiohttp.ClientSession(
-        headers=job.headers, connector=aiohttp.TCPConnector(limit=job.concurrency)
-    ) as session:
+    async with _session(job) as session:
 
         async def search() -> None:
             async with session.post(url, data=body) as response:
@@ -95,45 +121,34 @@ async def _open_bare(job: Job) -> AsyncIterator[Turn]:
 
 
 @contextlib.asynccontextmanager
-async def _open_requests(job: Job) -> AsyncIterator[Turn]:
-    import requests  # noqa: PLC0415 - it may be missing
+async def _open_json(job: Job) -> AsyncIterator[Turn]:
+    url = job.url + PATH
+    async with _session(job) as session:
 
-    def search(_: int) -> float:
-        began = time.perf_counter()
-        reply = requests.post(
-            job.url + PATH, json=job.fields(), headers=job.headers, timeout=_HOPELESS
-        )
-        check_reply(reply.status_code, reply.content)
-        return time.perf_counter() - began
+        async def search() -> None:
+            async with session.post(url, json=job.fields()) as response:
+                check_reply(response.status, await response.read())
 
-    with ThreadPoolExecutor(job.concurrency) as threads:
-        yield lambda count: asyncio.to_thread(
-            lambda: list(threads.map(search, range(count)))
-        )
+        yield lambda count: pull(search, count, job.concurrency)
 
 
+OURS = Rival(
+    name="verifik_async",
+    about="search_active_user with the client's default settings, by workers that pull",
+    open=_open_ours,
+)
+MANY = Rival(
+    name="search_many",
+    about="the same client's search_many over as many pictures",
+    open=_open_many,
+)
 FLOOR = Rival(
     name="bare aiohttp",
     about="aiohttp, request body encoded beforehand, answer read but not decoded",
     open=_open_bare,
 )
-OURS = Rival(
-    name="verifik_async",
-    about="search_active_user with the client's default settings",
-    open=_open_ours,
+JSON = Rival(
+    name="aiohttp json=",
+    about="aiohttp, base64 by the standard library and json= for each search",
+    open=_open_json,
 )
-SAMPLE = Rival(
-    name="requests",
-    about="the plain sample, requests.post(url, json=...) per search in a pool of "
-    "threads, without a session; it gets fewer searches",
-    one_in=6,
-    open=_open_requests,
-)
-
-
-def available() -> Iterator[Rival]:
-    """Yield the rivals that are installed."""
-    yield OURS
-    yield FLOOR
-    if importlib.util.find_spec("requests") is not None:
-        yield SAMPLE

@@ -3,7 +3,6 @@
 In fresh interpreters, `import verifik_async` and `import aiohttp` by turns.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -11,6 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ._show import flags, parser, positive
+
+_RUNS, _QUICK_RUNS = 9, 1
 _ALLOWED = ("orjson", "pybase64")
 _FORBIDDEN = ("PIL", "cyclopts", "pytest", "rich")
 
@@ -27,11 +29,10 @@ print(json.dumps([took * 1000, found]))
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the medians; fail if a package was imported that must not be."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.import_time", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--runs", type=int, default=9, help="of each, 1 or more")
-    runs = parser.parse_args(arguments).runs
+    options = flags(parser("import_time", __doc__))
+    options.add_argument("--runs", type=positive, help="of each; 9 by default")
+    given = options.parse_args(arguments)
+    runs = given.runs or (_QUICK_RUNS if given.quick else _RUNS)
     _import("verifik_async")  # writes the bytecode
     ours, theirs = [], []
     found: set[str] = set()
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ours.append(took)
         found.update(imported)
     over = [mine - base for mine, base in zip(ours, theirs, strict=True)]
+    timed = {"import verifik_async": ours, "import aiohttp": theirs, "difference": over}
+    if given.json is not None:
+        figures = [_figure(name, taken) for name, taken in timed.items()]
+        given.json.write_text(json.dumps({"figures": figures}) + "\n", encoding="utf-8")
     print(f"import verifik_async: {statistics.median(ours):.1f} ms")
     print(f"import aiohttp: {statistics.median(theirs):.1f} ms")
     print(
@@ -50,6 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"optional packages imported: {', '.join(sorted(found)) or 'none'}")
     if wrong := found.intersection(_FORBIDDEN):
         sys.exit(f"must not be imported: {', '.join(sorted(wrong))}")
+
+
+def _figure(name: str, taken: Sequence[float]) -> dict[str, Any]:
+    spread = {"min": min(taken), "max": max(taken)}
+    value = {"name": name, "value": statistics.median(taken), "unit": "ms"}
+    return value | spread | {"bound": None, "ok": None}
 
 
 def _import(module: str) -> tuple[float, list[str]]:

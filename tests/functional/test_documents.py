@@ -57,6 +57,16 @@ def test_the_table_of_rules():
     assert page.count("\n| ") == len(RULES) + 1
 
 
+def test_the_figures_of_the_run_that_is_kept():
+    """Page and README show the figures of one run, and show nothing else."""
+    script = runpy.run_path(str(ROOT / "docs" / "write_performance.py"))
+    made = script["sections"](script["load"]())
+    for path in (ROOT / "docs" / "performance.md", ROOT / "README.md"):
+        text = path.read_text()
+        assert script["written"](text, made) == text
+        assert script["END"] in text
+
+
 def test_the_first_screen_of_the_readme():
     """A sentence, lines that run, two commands and three facts come first."""
     text = (ROOT / "README.md").read_text()

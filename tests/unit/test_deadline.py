@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from verifik_async import Charge
-from verifik_async._deadline import CutOff, Deadline
+from verifik_async._deadline import CutOff, Deadline, Limit, Watch
 from verifik_async._tally import Tally
 from verifik_async.errors import (
     ClientClosedError,
@@ -257,3 +257,107 @@ def test_a_cancellation_is_never_swallowed(play, by):
         return wait.cancelled()
 
     assert play(scene)
+
+
+# -- one timer for all requests --------------------------------------------------
+
+
+async def request(scene, watch, limit, takes):
+    """Return what became of a request that takes so long, and when it ended."""
+    at = None if limit is None else scene.loop.time() + limit
+    with Limit(watch, at) as block:
+        await asyncio.sleep(takes)
+        return "answered", scene.now()
+    return "passed" if block.passed else "left", scene.now()
+
+
+@pytest.mark.parametrize(
+    ("limits", "found"),
+    [
+        ([(5, 3)], [("answered", 3)]),
+        ([(5, 9)], [("passed", 5)]),
+        ([(None, 9)], [("answered", 9)]),
+        ([(0, 9)], [("passed", 0)]),
+        ([(7, 9), (5, 9)], [("passed", 7), ("passed", 5)]),
+        ([(5, 1), (7, 9), (6, 9)], [("answered", 1), ("passed", 7), ("passed", 6)]),
+        ([(5, 9), (5, 9), (5, 4)], [("passed", 5), ("passed", 5), ("answered", 4)]),
+    ],
+)
+def test_each_request_has_a_limit_of_its_own(play, limits, found):
+    """However many there are, and in whatever order they end."""
+
+    async def scene(scene):
+        watch = Watch(scene.loop)
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(request(scene, watch, *limit)) for limit in limits
+            ]
+        assert not watch.limits
+        return [task.result() for task in running]
+
+    assert play(scene) == found
+
+
+def test_a_limit_after_others_have_passed(play):
+    """The timer is set again for those who come later."""
+
+    async def scene(scene):
+        watch = Watch(scene.loop)
+        return [await request(scene, watch, 2, 9) for _ in range(3)]
+
+    assert play(scene) == [("passed", 2), ("passed", 4), ("passed", 6)]
+
+
+def test_all_limits_at_once(play):
+    """Who is on the way ends now, who comes later at once."""
+
+    async def scene(scene):
+        watch = Watch(scene.loop)
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(request(scene, watch, limit, 9))
+                for limit in (None, 5)
+            ]
+            await asyncio.sleep(1)
+            watch.end_all()
+        later = await request(scene, watch, 5, 9)
+        return [*(task.result() for task in running), later]
+
+    assert play(scene) == [("passed", 1), ("passed", 1), ("passed", 1)]
+
+
+def test_what_else_is_raised_comes_out(play):
+    """An error in the block, with time left or without, is not taken for its end."""
+
+    async def fail(scene, watch, limit):
+        with Limit(watch, scene.loop.time() + limit):
+            try:
+                await asyncio.sleep(2)
+            finally:
+                raise LookupError("of the block")
+
+    async def scene(scene):
+        watch = Watch(scene.loop)
+        for limit in (5, 1):
+            with pytest.raises(LookupError):
+                await fail(scene, watch, limit)
+        return asyncio.current_task().cancelling(), len(watch.limits)
+
+    assert play(scene) == (0, 0)
+
+
+@pytest.mark.parametrize("limit", [5, 1, None])
+def test_a_cancelled_request_stays_cancelled(play, limit):
+    """Also where its time is over in the same moment."""
+
+    async def scene(scene):
+        watch = Watch(scene.loop)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(request(scene, watch, limit, 9))
+            await asyncio.sleep(0.5)
+            if limit == 1:
+                scene.loop.now = scene.began + 1
+            running.cancel()
+        return running.cancelled(), len(watch.limits)
+
+    assert play(scene) == (True, 0)

@@ -65,6 +65,7 @@ async def check(image_source, data):
     assert all(type(part) is bytes for part in slices)
     assert max(map(len, slices)) <= SLICE // 3 * 4
     assert all(len(part) % 4 == 0 and b"=" not in part for part in slices[:-1])
+    assert picture.at_once() == (whole if len(slices) == 1 else None)
     return picture
 
 
@@ -302,6 +303,30 @@ async def test_padding(size):
 async def test_text_that_is_no_picture(text, told):
     """Short, foreign or damaged text: what is wrong with it, and what to pass."""
     assert told in await wrong(text)
+
+
+# Characters of a slice of text: it is checked slice by slice.
+STEP = SLICE // 3 * 4
+
+
+@pytest.mark.usefixtures("_both_encoders")
+@pytest.mark.parametrize("at", [0, 5, STEP - 1, STEP, 2 * STEP + 7, 3 * STEP - 5])
+@pytest.mark.parametrize("odd", ["-", "=", "\x00", "é", "\ud800"])
+async def test_one_odd_character_in_a_long_text(at, odd):
+    """It is found wherever it stands, at the seam of two slices too."""
+    text = "A" * (3 * STEP)
+    assert "no base64" in await wrong(text[:at] + odd + text[at + 1 :])
+
+
+@pytest.mark.usefixtures("_both_encoders")
+@pytest.mark.parametrize("padding", range(3))
+@pytest.mark.parametrize("lines", [False, True])
+async def test_a_long_text_passes_as_it_is(padding, lines):
+    """Three slices and some, with padding and with line breaks."""
+    picture = bytes(3 * SLICE + 99 - padding)
+    text = base64.b64encode(picture).decode()
+    broken = "\n".join(text[n : n + 76] for n in range(0, len(text), 76))
+    await check(source(broken if lines else text, limit=10**7), picture)
 
 
 def test_a_hundred_characters_are_enough():

@@ -1,0 +1,1 @@
+"""Measurements of what needs no socket: `python -m pytest benchmarks/micro`."""
