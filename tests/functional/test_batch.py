@@ -522,7 +522,7 @@ async def test_stop_ends_a_pause(image):
         while mock.hits < 2:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             batch.stop()
             outcomes = [outcome async for outcome in batch]
     assert [outcome.state for outcome in outcomes] == [Charge.ANSWERED] * 2
@@ -738,12 +738,15 @@ async def test_a_long_outage_stops_a_batch_of_few_workers(concurrency, image):
 
 
 async def test_endless_throttles_stop_a_batch_and_all_calls_at_once(image):
-    """Nobody waits for the limit after somebody else has."""
+    """Nobody waits for the limit after somebody else has.
+
+    One after another the calls would take 16 s.
+    """
     policy = attrs.evolve(QUICK, base_delay=0.01, max_delay=0.02, outage_limit=0.4)
     async with (
         MockVerifik() as mock,
         client_of(mock.url, retry=policy, timeouts=Timeouts(deadline=None)) as client,
-        asyncio.timeout(2),
+        asyncio.timeout(8),
     ):
         mock.faults = {Fault.status(429): 1.0}
         async with client.search_many([image] * 1000) as batch:
