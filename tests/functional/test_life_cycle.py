@@ -174,6 +174,32 @@ async def test_a_views_token_is_its_own(image):
     assert [request.token_ok for request in mock.requests] == [True, True, False]
 
 
+async def test_tokens_do_not_mix_where_requests_overlap(image):
+    """Not even where each is held up between its start and its sending."""
+
+    async def hold_up(*_: object) -> None:
+        await asyncio.sleep(0.002)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(hold_up)
+    async with (
+        MockVerifik(tokens=["good"]) as mock,
+        VerifikClient(
+            "good",
+            base_url=mock.url,
+            defaults=OPTIONS,
+            max_concurrency=8,
+            trace_configs=[trace],
+        ) as client,
+    ):
+        views = [client, client.with_options(token="bad")] * 20
+        async with asyncio.TaskGroup() as tasks:
+            searches = [tasks.create_task(view.search_all([image])) for view in views]
+    found = [type(search.result()[0].error) for search in searches]
+    assert found == [type(None), errors.AuthenticationError] * 20
+    assert sum(request.token_ok for request in mock.requests) == 20
+
+
 async def test_an_injected_session_is_used_and_left_open(mock, image):
     """What the caller made, the caller closes."""
     async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as session:
