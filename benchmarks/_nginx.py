@@ -11,13 +11,14 @@ from asyncio.subprocess import Process
 from types import TracebackType
 from typing import Self
 
+from verifik_async.testing._child import end
+
 from ._fixed import ANSWER, JSON_TYPE
 
 _HOST = "127.0.0.1"
 # Debian's folder of servers is on root's search path only.
 _FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 _START_LIMIT = 10.0
-_STOP_LIMIT = 5.0
 _LOOK_EVERY = 0.02
 
 # `return` alone would answer before the body has come, and the client would write
@@ -103,7 +104,7 @@ class Nginx:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             port = _free_port()
             process = await _start(self._program, pathlib.Path(folder), port)
-            stack.push_async_callback(_end, process)
+            stack.push_async_callback(end, process)
             await _served(process, pathlib.Path(folder), port)
             self.pid = process.pid
             self.url = f"http://{_HOST}:{port}"
@@ -170,18 +171,3 @@ async def _served(process: Process, folder: pathlib.Path, port: int) -> None:
     log = folder / "error.log"
     reason = log.read_text(encoding="utf-8").strip() if log.exists() else "no reason"
     raise RuntimeError(f"nginx ended before it served: {reason}")
-
-
-async def _end(process: Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_LIMIT):
-                await process.wait()
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()

@@ -5,7 +5,6 @@ ones cost it little. `Sink` runs it in a process of its own.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import pathlib
@@ -18,6 +17,8 @@ from typing import Self, cast
 import aiohttp
 import attrs
 
+from verifik_async.testing._child import end, first_line
+
 from ._fixed import ANSWER, JSON_TYPE
 
 _HOST = "127.0.0.1"
@@ -27,8 +28,6 @@ _BUFFER = 256 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 _ROOT = pathlib.Path(__file__).parents[1]
-_START_LIMIT = 30.0
-_STOP_LIMIT = 5.0
 
 
 @attrs.define
@@ -64,9 +63,9 @@ class Sink:
         )
         self.pid = self._process.pid
         try:
-            self.url = await _first_line(self._process)
+            self.url = await first_line(self._process)
         except BaseException:
-            await _end(self._process)
+            await end(self._process)
             raise
         return self
 
@@ -77,7 +76,7 @@ class Sink:
         traceback: TracebackType | None,
     ) -> None:
         if self._process is not None:
-            await _end(self._process)
+            await end(self._process)
 
     async def counts(self) -> Counts:
         """Return what came in so far."""
@@ -86,29 +85,6 @@ class Sink:
             session.get(self.url + _COUNTS_PATH) as response,
         ):
             return Counts(**await response.json())
-
-
-async def _first_line(process: Process) -> str:
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
-    async with asyncio.timeout(_START_LIMIT):
-        line = await process.stdout.readline()
-    if not line:
-        raise RuntimeError("the sink's process ended before it served")
-    return line.decode().strip()
-
-
-async def _end(process: Process) -> None:
-    assert process.stdin is not None  # noqa: S101 - it is a pipe
-    process.stdin.close()
-    try:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_LIMIT):
-                await process.wait()
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
 
 
 # -- in the process of its own ---------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import os
 import pathlib
 import sys
@@ -14,13 +13,12 @@ import aiohttp
 
 from ._answers import DataShape
 from ._chance import Latency
+from ._child import end, first_line
 from ._control import COUNTS_PATH, ENROLL_PATH
 from ._gallery import check_image
 
 _PACKAGES = pathlib.Path(__file__).resolve().parents[2]
 _INSTALLED = ("site-packages", "dist-packages")
-_START_LIMIT = 30.0
-_STOP_LIMIT = 5.0
 
 
 class MockProcess:
@@ -71,9 +69,9 @@ class MockProcess:
             env=_environment(),
         )
         try:
-            self._url = await _first_line(self._process)
+            self._url = await first_line(self._process)
         except BaseException:
-            await _end(self._process)
+            await end(self._process)
             raise
         return self
 
@@ -84,7 +82,7 @@ class MockProcess:
         traceback: TracebackType | None,
     ) -> None:
         if self._process is not None:
-            await _end(self._process)
+            await end(self._process)
 
     @property
     def url(self) -> str:
@@ -162,27 +160,3 @@ def _environment() -> dict[str, str]:
         return dict(os.environ)
     folders = [str(_PACKAGES), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
-
-
-async def _first_line(process: Process) -> str:
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
-    async with asyncio.timeout(_START_LIMIT):
-        line = await process.stdout.readline()
-    if not line:
-        raise RuntimeError("the stand-in's process ended before it served")
-    return line.decode().strip()
-
-
-async def _end(process: Process) -> None:
-    """End the process, by force if it does not end by itself."""
-    assert process.stdin is not None  # noqa: S101 - it is a pipe
-    process.stdin.close()
-    try:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_LIMIT):
-                await process.wait()
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
