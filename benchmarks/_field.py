@@ -5,23 +5,26 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 
+from ._layers import LAYERS
 from ._other_clients import OTHERS
 from ._rivals import FLOOR, JSON, MANY, OURS, Rival
 
 RIVALS = (OURS, MANY, FLOOR, JSON, *OTHERS)
+# Not among them unless they are named.
+LAYER_NAMES = [rival.name for rival in (*LAYERS, OURS)]
+BY_NAME = {rival.name: rival for rival in (FLOOR, *LAYERS, *RIVALS)}
 
 
 def choose(names: Sequence[str] | None) -> tuple[list[Rival], list[str]]:
     """Return who takes part and, in sentences, who is left out.
 
     Args:
-        names: Of the rivals; None for all. The floor takes part in any case, for the
-            others are measured by it.
+        names: Of the rivals; None for all but the layers. The floor takes part in any
+            case, for the others are measured by it.
     """
+    named = [rival.name for rival in RIVALS] if names is None else names
     wanted = [
-        rival
-        for rival in RIVALS
-        if names is None or rival.name in names or rival is FLOOR
+        rival for rival in BY_NAME.values() if rival.name in named or rival is FLOOR
     ]
     reasons = {rival.name: _reason_against(rival) for rival in wanted}
     return (

@@ -103,6 +103,16 @@ def _of_searches() -> tuple[Part, ...]:
             about="a service that takes its time",
             children=(_searches(f"--size=20 {waits} --seconds=60", *_OURS),),
         ),
+        Part(
+            name="layers",
+            about="where the CPU of a search goes",
+            children=(
+                Child(
+                    module="searches",
+                    flags=("--layers", "--size=20", "--size=200", "--seconds=40"),
+                ),
+            ),
+        ),
         _of_loops(),
         Part(
             name="plain",

@@ -63,7 +63,8 @@ async def pull(
     return took
 
 
-def _client(job: Job) -> VerifikClient:
+def open_client(job: Job) -> VerifikClient:
+    """Return a client with the default settings, for `async with`."""
     return VerifikClient(
         TOKEN, base_url=job.url, defaults=OPTIONS, max_concurrency=job.concurrency
     )
@@ -75,32 +76,38 @@ def _session(job: Job) -> aiohttp.ClientSession:
     )
 
 
-def _check(result: SearchResult) -> None:
-    if result.best is None or result.best.id != PERSON:
+def check_result(result: object) -> None:
+    """Check that a result names the person who was searched for.
+
+    Raises:
+        UnansweredError: it does not, or is none.
+    """
+    best = result.best if isinstance(result, SearchResult) else None
+    if best is None or best.id != PERSON:
         raise UnansweredError("a result without the person")
 
 
 @contextlib.asynccontextmanager
 async def _open_ours(job: Job) -> AsyncIterator[Turn]:
     picture = job.picture
-    async with _client(job) as client:
+    async with open_client(job) as client:
 
         async def search() -> None:
-            _check(await client.search_active_user(picture))
+            check_result(await client.search_active_user(picture))
 
         yield lambda count: pull(search, count, job.concurrency)
 
 
 @contextlib.asynccontextmanager
 async def _open_many(job: Job) -> AsyncIterator[Turn]:
-    async with _client(job) as client:
+    async with open_client(job) as client:
 
         async def turn(count: int) -> list[float]:
             took = []
             pictures = itertools.repeat(job.picture, count)
             async with client.search_many(pictures) as outcomes:
                 async for outcome in outcomes:
-                    _check(outcome.unwrap())
+                    check_result(outcome.unwrap())
                     took.append(outcome.call.elapsed_s)
             return took
 

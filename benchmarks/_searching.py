@@ -33,10 +33,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ImpossibleError: a package or program is missing, or options contradict.
     """
-    known = [rival.name for rival in _field.RIVALS]
-    if unknown := set(options.rival or ()).difference(known):
+    if unknown := set(options.rival or ()).difference(_field.BY_NAME):
         raise ImpossibleError(
-            f"no such rival: {', '.join(sorted(unknown))}; there are {', '.join(known)}"
+            f"no such rival: {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(_field.BY_NAME)}"
         )
     if options.server == NGINX and any(options.latency or ()):
         raise ImpossibleError("nginx does not wait: no --latency with it")
@@ -57,7 +57,8 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _run(options: argparse.Namespace) -> dict[str, Any]:
-    rivals, left_out = _field.choose(options.rival)
+    names = _field.LAYER_NAMES if options.layers else options.rival
+    rivals, left_out = _field.choose(names)
     about = _machine.describe() | {"loop": options.loop, "server": options.server}
     report: dict[str, Any] = {"about": about, "left_out": left_out, "cells": []}
     settings = _settings(options)

@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--concurrency", type=positive, action="append", help="searches at once*")
     add("--latency", type=float, action="append", metavar="MS", help="of the server*")
     add("--rival", action="append", metavar="NAME", help="beside bare aiohttp; all*")
+    add("--layers", action="store_true", help="the client's layers as rivals, alone")
     add("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     add("--plain", action="store_true", help="as if the extra `speed` were missing")
     add("--server", choices=("stand-in", "nginx"), default="stand-in")

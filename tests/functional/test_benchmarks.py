@@ -113,6 +113,14 @@ def test_plain_is_plain():
     assert not re.search(r"\| +(pybase64|orjson)\.", done.stderr)
 
 
+def test_layers_are_measured_in_their_order():
+    """From the floor to the whole client, and nobody else."""
+    printed = run("benchmarks.searches", *["--layers", "--size=1", "--rounds=1"])
+    rows = re.findall(r"^([a-z+_ ]+?) +\d[\d.]* +\d", printed, re.MULTILINE)
+    layers = ["+ decoding", "+ time limit", "+ gate", "+ one search", "verifik_async"]
+    assert rows == ["bare aiohttp", "transport", *layers]
+
+
 @pytest.mark.parametrize(
     ("flag", "word"),
     [("--rival=nobody", "no such rival: nobody"), ("--size=0", "must be 1 or more")],
