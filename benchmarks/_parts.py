@@ -88,15 +88,15 @@ def _of_searches() -> tuple[Part, ...]:
             name="sizes",
             about="all rivals, pictures of 20 KB to 10 MB",
             children=(
-                _searches("--size=20 --size=200 --size=2000 --seconds=105"),
-                _searches("--size=10000 --searches=32 --rounds=3 --seconds=100"),
+                _searches("--size=20 --size=200 --size=2000 --seconds=85"),
+                _searches("--size=10000 --searches=32 --rounds=3 --seconds=60"),
             ),
             quick=(_searches(f"--size=20 --size=200 {short} --seconds=16"),),
         ),
         Part(
             name="concurrency",
             about="1 to 1024 searches at once",
-            children=(_searches(f"--size=20 {levels} --seconds=90", *_OURS, *usual),),
+            children=(_searches(f"--size=20 {levels} --seconds=60", *_OURS, *usual),),
         ),
         Part(
             name="latency",

@@ -56,7 +56,6 @@ def sections(run: Run) -> dict[str, str]:
         "bounds": _table(("what", "at most", "measured", ""), _bounds(run)),
         "sizes": _sizes(run, "sizes"),
         "nginx": _sizes(run, "nginx"),
-        "layers": _sizes(run, "layers"),
         "concurrency": _columns(run, "concurrency", "concurrency"),
         "latency": _latency(run),
         "settings": _settings(run),
