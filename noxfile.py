@@ -26,7 +26,7 @@ WHEEL_BYTES = 160_000
 
 def build_wheel(session: nox.Session) -> pathlib.Path:
     """Build the wheel and return its path."""
-    folder = pathlib.Path(session.create_tmp()) / "wheel"
+    folder = pathlib.Path(session.create_tmp()).resolve() / "wheel"
     shutil.rmtree(folder, ignore_errors=True)
     session.run(
         *("python", "-m", "pip", "wheel", "--quiet", "--no-deps"),
