@@ -170,9 +170,6 @@ class Search:
             self._begin(now)
             try:
                 got = await self._attempt(token, now)
-                if isinstance(got, SearchResult):
-                    gate.answered(ticket)
-                    return got
                 verdict = self._judge(got)
                 if verdict is Verdict.AT_ONCE:  # in its slot: it has waited its turn
                     gate.sent_again(ticket)
