@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from verifik_async import CallInfo, Match, SearchResult, errors
-from verifik_async.cli import _report, _show
+from verifik_async.cli import _demo_report, _show
 from verifik_async.cli._answers import Answer, JsonLines, Rows
 from verifik_async.cli._exit import one_line, printable
 from verifik_async.cli._faces import draw_face, encode
@@ -105,7 +105,7 @@ def test_percentile_of_nothing():
 )
 def test_the_histogram_counts_every_search_once(values):
     """Its steps lie side by side and leave nothing out."""
-    bins = _report._bins(values)
+    bins = _demo_report._bins(values)
     assert sum(count for _, _, count in bins) == len(values)
     assert all(a[1] == b[0] for a, b in itertools.pairwise(bins))
 
@@ -119,7 +119,7 @@ def test_the_report_fits(width, colours):
         file=out, width=width, color_system=colours, force_terminal=True, markup=False
     )
     searches = [checked("person-001", "person-001", seconds=n / 999) for n in range(9)]
-    _report.show(report(*searches, checked("a", "b"), checked("a")), console)
+    _demo_report.show(report(*searches, checked("a", "b"), checked("a")), console)
     text = out.getvalue()
     assert ("\x1b" in text) == bool(colours)
     lines = Text.from_ansi(text).plain.splitlines()
@@ -132,9 +132,9 @@ def test_the_report_fits(width, colours):
 def test_the_report_of_failures_only():
     """With no answer there is no latency, in no form."""
     run = report(checked("a", error="ServerError"))
-    assert json.loads(_report.as_json(run))["latency_ms"]["p50"] is None
+    assert json.loads(_demo_report.as_json(run))["latency_ms"]["p50"] is None
     out = io.StringIO()
-    _report.show(run, Console(file=out, width=80))
+    _demo_report.show(run, Console(file=out, width=80))
     assert "missed or failed" in out.getvalue()
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from verifik_async.cli import _report, _show, _trial
+from verifik_async.cli import _demo_report, _show, _trial
 from verifik_async.cli._app import Flag
 from verifik_async.cli._exit import Exit, UsageError
 from verifik_async.testing import MockProcess
@@ -58,7 +58,7 @@ async def demo(
             ) from error
         report = await _trial.hold(plan, mock)
     if json:
-        sys.stdout.write(_report.as_json(report) + "\n")
+        sys.stdout.write(_demo_report.as_json(report) + "\n")
     else:
-        _report.show(report, _show.console())
+        _demo_report.show(report, _show.console())
     return Exit.OK if report.as_expected else Exit.SOME_FAILED

@@ -50,6 +50,7 @@ class Exit(enum.IntEnum):
     OK = 0
     USAGE = 2
     SOME_FAILED = 3
+    STOPPED = 4
 
 
 class UsageError(Exception):
@@ -69,7 +70,12 @@ def one_line(error: VerifikError) -> str:
     text = " ".join(printable(error).split()) or type(error).__name__
     if len(text) > _MAX_TEXT:
         text = text[: _MAX_TEXT - 3] + "..."
-    for kind, remedy in _REMEDIES:
+    return f"{text} ({remedy(error) or '--debug tells more'})"
+
+
+def remedy(error: VerifikError) -> str | None:
+    """Return what to do about an error, or None."""
+    for kind, text in _REMEDIES:
         if isinstance(error, kind):
-            return f"{text} ({remedy})"
-    return f"{text} (--debug tells more)"
+            return text
+    return None
