@@ -341,7 +341,7 @@ def _signature(value: Any, _: Any = None) -> Signature:
     # The cache keeps what it is asked for: no text of any length.
     if len(message or "") + len(date_time or "") <= _CACHED_TEXT:
         return _signature_of(message, date_time)
-    return Signature(message=message, date_time=date_time)
+    return _signature_of.__wrapped__(message, date_time)
 
 
 @functools.lru_cache(maxsize=64)  # answers of one minute bear the same

@@ -70,11 +70,13 @@ class TransportSettings:
     session: Session | None = None
 
 
-class _Headers(CIMultiDict[str]):
-    """Request headers that no traceback with locals shows."""
+class _Secret(str):
+    """A header's value that no traceback with locals shows, in whichever dict."""
+
+    __slots__ = ()
 
     def __repr__(self) -> str:
-        return "<masked headers>"
+        return "<masked>"
 
 
 class BodyPayload(aiohttp.Payload):
@@ -104,6 +106,7 @@ class BodyPayload(aiohttp.Payload):
         self.byte_count = len(start) + picture.text_size + len(_wire.BODY_END)
         self._size = self.byte_count  # the base class tells it to aiohttp
         self._transport: asyncio.Transport | None = None
+        self._protocol: object = None
         self.begun = False
         self.written_at: float | None = None
         self.reused = False
@@ -170,7 +173,7 @@ class BodyPayload(aiohttp.Payload):
         """Remember the connection: aiohttp tells nowhere whether it was reused."""
         self.begun = True
         self._transport = getattr(writer, "transport", None)
-        protocol = getattr(writer, "protocol", None)
+        self._protocol = protocol = getattr(writer, "protocol", None)
         if protocol is not None:
             self.reused = protocol in self._seen
             if not self.reused:
@@ -182,8 +185,11 @@ class BodyPayload(aiohttp.Payload):
         What waits in the connection's buffer would still be sent after the end of
         the attempt: it is thrown away, so that not sent stays not sent. Aborting
         also spares the connection a TLS farewell that the other side may not answer.
+        One whose answer is complete may be another search's by now: aiohttp has
+        closed those that were still ours, and they know their transport no more.
         """
-        if self._transport is not None:
+        at_work = getattr(self._protocol, "transport", None) is self._transport
+        if self._transport is not None and (self.written_at is None or not at_work):
             self._transport.abort()
         return Charge.NOT_SENT if self.written_at is None else Charge.MAYBE_CHARGED
 
@@ -203,8 +209,8 @@ class Pool:
         self._is_ours_open = False
         self._guard: AsyncGenerator[None] | None = None
         self._seen: weakref.WeakSet[asyncio.BaseProtocol] = weakref.WeakSet()
-        self._headers: tuple[Token, _Headers] | None = None
-        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._headers: tuple[Token, CIMultiDict[str]] | None = None
+        self._timeouts = aiohttp.ClientTimeout(total=None)
 
     @property
     def is_open(self) -> bool:
@@ -276,7 +282,7 @@ class Pool:
             return await self._read(response) if reply is None else reply
         except (aiohttp.ClientError, OSError) as error:
             return self._fault(error, payload, answered=response is not None)
-        except (ValueError, TypeError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is
             # Of a caller's session or trace, as aiohttp's own `auth=` beside our
             # header: the frames below hold the token, so it is not let through.
             return ConfigurationError(
@@ -345,10 +351,11 @@ class Pool:
             cause=cause,
         )
 
-    def _headers_for(self, token: Token) -> _Headers:
+    def _headers_for(self, token: Token) -> CIMultiDict[str]:
         """Return the headers; made once per token."""
         if self._headers is None or self._headers[0] is not token:
-            headers = _Headers({"Authorization": f"Bearer {token.reveal()}"})
+            bearer = _Secret(f"Bearer {token.reveal()}")
+            headers: CIMultiDict[str] = CIMultiDict({"Authorization": bearer})
             if self._guard is None:  # the caller's session has headers of its own
                 headers.update(self._fixed_headers())
             self._headers = (token, headers)
@@ -364,12 +371,10 @@ class Pool:
 
     def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
         """Return the phases that aiohttp watches; the attempt has a timer of ours."""
-        if connect not in self._timeouts:
+        if self._timeouts.sock_connect != connect:  # made once for calls in a row
             # Not `connect=`: that one would count the wait for a free connection.
-            self._timeouts[connect] = aiohttp.ClientTimeout(
-                total=None, sock_connect=connect
-            )
-        return self._timeouts[connect]
+            self._timeouts = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+        return self._timeouts
 
     def _unkept_session(self) -> Session | None:
         """Return a session that keeps no connection, if we may make one."""

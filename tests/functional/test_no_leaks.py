@@ -58,7 +58,7 @@ def shown(error: BaseException) -> str:
             chain, capture_locals=True, lookup_lines=False
         )
         parts += [
-            repr(frame.locals)
+            f"{frame.name} {frame.locals}"
             for frame in report.stack
             if frame.filename.startswith(PACKAGE) or "aiohttp" in frame.filename
         ]
@@ -110,6 +110,25 @@ async def test_errors_of_the_wire(name, kind, everything_logged):
     assert caught.value.__context__ is None
     copied = pickle.loads(pickle.dumps(caught.value))
     assert vars(copied) == vars(caught.value)
+
+
+async def test_a_search_that_is_given_up():
+    """The frames of aiohttp are in its traceback as well."""
+    async with (
+        MockVerifik(latency=5) as mock,
+        VerifikClient(
+            TOKEN, base_url=mock.url, defaults=OPTIONS, close_grace=0
+        ) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        search = tasks.create_task(client.search_active_user(PICTURE))
+        while not mock.in_flight:
+            await asyncio.sleep(0.01)
+        search.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await search
+    assert "_request" in shown(caught.value)
+    assert_clean(shown(caught.value))
 
 
 async def test_errors_before_the_wire(everything_logged):

@@ -252,3 +252,50 @@ async def test_bytes_that_never_left_are_not_sent(image):
             await client.search_active_user(image * 900)
     assert caught.value.charge is Charge.NOT_SENT
     assert isinstance(caught.value, errors.TransportError)
+
+
+async def test_a_search_that_ends_late_leaves_the_connection_to_its_heir():
+    """Cancelled in the tick after its answer: another search has it by then."""
+    searches = {}
+
+    async def answer(request, writer) -> None:
+        if request.number > 1:
+            await asyncio.sleep(0.05)
+            writer.write(OK)
+            return
+        writer.write(OK[:-11])
+        await asyncio.sleep(0.1)
+        writer.write(OK[-11:])
+
+        def beside() -> None:
+            searches["heir"] = loop.create_task(client.search_active_user(b"B" * 50))
+            loop.call_soon(searches["first"].cancel)
+
+        loop.call_soon(beside)
+
+    loop = asyncio.get_running_loop()
+    once = RetryPolicy(attempts=1)
+    async with (
+        raw_server(answer) as server,
+        client_of(server.url, retry=once) as client,
+    ):
+        searches["first"] = loop.create_task(client.search_active_user(b"A" * 50))
+        await asyncio.wait([searches["first"]])
+        assert (await searches["heir"]).call.attempts == 1
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("kind", [KeyError, AttributeError, ValueError, Exception])
+async def test_a_bug_in_a_trace_is_told_as_one(mock, image, kind):
+    """Its class is named, and what the search may have cost."""
+
+    async def broken(*_) -> None:
+        raise kind("in the caller's hook")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(broken)
+    async with client_of(mock.url, trace_configs=[trace]) as client:
+        with pytest.raises(ConfigurationError, match=kind.__name__) as caught:
+            await client.search_active_user(image)
+    assert caught.value.charge is Charge.MAYBE_CHARGED
+    assert mock.hits == 1

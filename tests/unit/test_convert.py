@@ -506,6 +506,13 @@ def test_signature_times(convert, text, moment):
     assert convert.parse_date_time(text) == dt.datetime(*moment)  # noqa: DTZ001 - naive by contract
 
 
+def test_a_signature_of_many_words(convert):
+    """However much is said beside it, the time is understood."""
+    signature = {"message": "x" * 1000, "dateTime": "January 16, 2024 3:44 PM"}
+    body = json.dumps({"data": [], "signature": signature}).encode()
+    assert understood(convert, body).signature.timestamp is not None
+
+
 @pytest.mark.parametrize(
     "text",
     [
