@@ -8,92 +8,35 @@ import asyncio
 import contextlib
 import functools
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
 import attrs
 
-from verifik_async._call import Company, Plan, Search
-from verifik_async._deadline import CutOff, Deadline
-from verifik_async._source import END, Probes, Source, check_key, key_of
-from verifik_async._state import LoopState
+from verifik_async._call import Company
+from verifik_async._deadline import CutOff
+from verifik_async._finder import Finder, Item
+from verifik_async._journal_file import JournalWriter
+from verifik_async._order import Order
+from verifik_async._source import END, Source
 from verifik_async._tally import Tally
-from verifik_async._types import Charge, Masked
+from verifik_async._types import Charge
 from verifik_async.errors import (
     BatchStoppedError,
     ClientClosedError,
     ConfigurationError,
+    JournalError,
     VerifikError,
 )
 from verifik_async.models import (
     BatchSummary,
     CallInfo,
     Outcome,
-    Probe,
-    SearchResult,
 )
 
 # Probes that may be pulled and not yet be taken by the consumer, per worker.
 _AHEAD: Final = 2
-
-
-@attrs.frozen(kw_only=True)
-class Order:
-    """What a batch is asked for, checked.
-
-    Attributes:
-        probes: The source; never shown.
-        plan_of: Makes the plan of one search; raises what is wrong with a probe.
-        state: Returns what belongs to the running loop.
-        concurrency: Workers.
-        ordered: Whether outcomes come in the order of the input.
-        deadline: Seconds for all of it, or None.
-        coalesce: Whether equal searches go over the wire once.
-        stop_on: Errors that stop the batch.
-        max_searches: Searches at most, or None.
-        patient: Whether a stopped batch waits for what its source is asked for, so
-            that nothing of that is lost.
-    """
-
-    probes: Masked[Probes]
-    plan_of: Callable[[Probe], Plan]
-    state: Callable[[], Awaitable[LoopState]]
-    concurrency: int
-    ordered: bool
-    deadline: float | None
-    coalesce: bool
-    stop_on: tuple[type[VerifikError], ...]
-    max_searches: int | None
-    patient: bool = False
-
-
-class _Shared:
-    """Results of a batch by parameters and picture, and who is searching for them."""
-
-    def __init__(self) -> None:
-        self._known: dict[object, SearchResult | asyncio.Future[None]] = {}
-
-    async def search(
-        self,
-        key: object,
-        search: Callable[[], Awaitable[SearchResult]],
-        wait: Callable[[Awaitable[None]], Awaitable[None]],
-    ) -> tuple[SearchResult, bool]:
-        """Return the result, and whether it is another's; errors are not shared."""
-        while (known := self._known.get(key)) is not None:
-            if isinstance(known, SearchResult):
-                return known, True
-            await wait(asyncio.shield(known))
-        done = self._known[key] = asyncio.get_running_loop().create_future()
-        try:
-            result = self._known[key] = await search()
-        except BaseException:
-            del self._known[key]
-            raise
-        finally:
-            done.set_result(None)
-        return result, False
 
 
 class Batch:
@@ -117,11 +60,12 @@ class Batch:
         self._stopped_by: str | None = None
         self._last: Callable[[], Exception] | None = None  # raised when all is yielded
         self._ready: deque[Outcome] = deque()
-        self._early: dict[int, Outcome] = {}  # of an ordered batch: not yet its turn
+        # Of an ordered batch: not yet its turn. None: it was skipped.
+        self._early: dict[int, Outcome | None] = {}
         self._due = 0
         self._counts: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
-        self._shared = _Shared()
+        self._journal: JournalWriter | None = None
         self._finished_at: float | None = None
 
     async def __aenter__(self) -> Self:
@@ -132,8 +76,13 @@ class Batch:
         self._loop = loop = asyncio.get_running_loop()
         self._began = loop.time()
         self._source = Source(order.probes)
+        if order.journal is not None:
+            self._journal = await JournalWriter.open(
+                order.journal.path, order.journal.parameters, self._journal_failed
+            )
         until = None if order.deadline is None else self._began + order.deadline
         self._company = Company(self._began, until, CutOff(loop, gentle=True))
+        self._finder = Finder(order, self._company, self._journal)
         self._timer = None if until is None else loop.call_at(until, self._time_is_up)
         self._room = asyncio.Semaphore(order.concurrency * _AHEAD)
         self._turn = asyncio.Lock()
@@ -164,7 +113,9 @@ class Batch:
             self._finish()
             # Whoever keeps the batch for its summary keeps no picture.
             self._tasks.clear()
-            self._shared = _Shared()
+            self._finder.forget()
+            if self._journal is not None:
+                await self._close(self._journal, quietly=kind is not None)
 
     def __aiter__(self) -> Self:
         return self
@@ -179,7 +130,7 @@ class Batch:
         if self._group is None:
             raise ConfigurationError("a batch is iterated inside of its `async with`")
         while not self._ready:
-            if not self._working:
+            if not self._working and not self._is_writing():
                 last, self._last = self._last, None
                 raise StopAsyncIteration if last is None else last()
             self._news.clear()
@@ -197,6 +148,7 @@ class Batch:
             return BatchSummary()
         return BatchSummary(
             **{name: counts[name] for name in _COUNTS},
+            coalesced=self._finder.coalesced,
             elapsed_s=(self._loop.time() if end is None else end) - self._began,
             errors=dict(self._errors),
             stopped_by=self._stopped_by,
@@ -215,12 +167,7 @@ class Batch:
             return
         while (probe := await self._source.next()) is not END:
             index, self._pulled = self._pulled, self._pulled + 1
-            yield Outcome(
-                index=index,
-                key=key_of(probe, index),
-                context=probe.context,
-                error=_stopped(self._stopped_by),
-            )
+            yield Item(index, probe).outcome(error=_stopped(self._stopped_by))
 
     # -- ending ------------------------------------------------------------------
 
@@ -283,15 +230,15 @@ class Batch:
     async def _work(self) -> None:
         task = asyncio.current_task()
         try:
-            while (pulled := await self._pull(task)) is not None:
-                self._deliver(await self._search(*pulled))
-                del pulled  # the picture, before a long wait for the next
+            while (item := await self._pull(task)) is not None:
+                self._keep(item, await self._outcome(item))
+                del item  # the picture, before a long wait for the next
         finally:
             self._working -= 1
             if not self._working:
                 self._finish()
 
-    async def _pull(self, task: asyncio.Task[Any] | None) -> tuple[int, Probe] | None:
+    async def _pull(self, task: asyncio.Task[Any] | None) -> Item | None:
         """Return the next probe, once the consumer keeps up; None: there is none."""
         self._idle.add(task)
         try:
@@ -317,7 +264,7 @@ class Batch:
             return None
         self._pulled += 1
         self._reserved += 1
-        return self._pulled - 1, probe
+        return Item(self._pulled - 1, probe)
 
     async def _next(self, task: asyncio.Task[Any] | None) -> Any:
         """Return the next probe or `END`; None where no more may be pulled."""
@@ -332,39 +279,31 @@ class Batch:
         limit = self._order.max_searches
         return limit is not None and self._reserved >= limit
 
-    async def _search(self, index: int, probe: Probe) -> Outcome:
-        key = key_of(probe, index)
-        search: Search | None = None
+    async def _outcome(self, item: Item) -> Outcome | None:
+        """Return what became of a probe; None: the journal has its answer."""
         try:
-            check_key(probe)
-            plan = self._order.plan_of(probe)
-            state = await self._order.state()
-            search = Search(plan, state, self._company)
-            result, call = await self._result(search, plan, state)
+            answer = await self._finder.find(item)
         except VerifikError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - of the caller's token or limiter
             self._fail(error)
             failure = _stopped(type(error).__name__)
-            if search is not None:
-                search.tally.complete(failure)
+            if item.search is not None:
+                item.search.tally.complete(failure)
+        except asyncio.CancelledError:
+            self._cut_off(item)
+            raise
         else:
-            return Outcome(
-                index=index, key=key, context=probe.context, result=result, call=call
-            )
+            if answer is None:
+                return None
+            return item.outcome(result=answer[0], call=answer[1])
         finally:
-            self._account(None if search is None else search.tally)
-        self._stop_for(failure, hopeless=search is not None and search.hopeless)
+            self._account(None if item.search is None else item.search.tally)
+        hopeless = item.search is not None and item.search.hopeless
+        self._stop_for(failure, hopeless=hopeless)
         # The frames in it hold the picture, and an outcome may be kept for long.
         failure.__traceback__ = None
-        tally = Tally(self._loop.time()) if search is None else search.tally
-        return Outcome(
-            index=index,
-            key=key,
-            context=probe.context,
-            error=failure,
-            call=tally.info(self._loop.time()),
-        )
+        return item.outcome(error=failure, call=self._call(item))
 
     def _account(self, tally: Tally | None) -> None:
         if tally is not None:
@@ -372,23 +311,9 @@ class Batch:
             self._counts["throttled"] += tally.throttled
         self._reserved -= tally is None or not tally.on_wire
 
-    async def _result(
-        self, search: Search, plan: Plan, state: LoopState
-    ) -> tuple[SearchResult, CallInfo]:
-        if not self._order.coalesce:
-            result = await search.run()
-            return result, result.call
-        waits = Deadline(
-            self._loop, None, (state.cut, self._company.cut), self._company.until
-        )
-        digest = await waits.within(_digest(plan), search.tally)
-        result, coalesced = await self._shared.search(
-            (plan.start, digest),
-            search.run,
-            lambda work: waits.within(work, search.tally),
-        )
-        self._counts["coalesced"] += coalesced
-        return result, CallInfo() if coalesced else result.call
+    def _call(self, item: Item) -> CallInfo:
+        now = self._loop.time()
+        return (Tally(now) if item.search is None else item.search.tally).info(now)
 
     def _stop_for(self, error: VerifikError, *, hopeless: bool) -> None:
         """Stop the batch if an error would meet every other search as well."""
@@ -396,17 +321,61 @@ class Batch:
         if hopeless or isinstance(error, stops):
             self._stop(type(error).__name__, error)
 
+    # -- the journal -------------------------------------------------------------
+
+    def _keep(self, item: Item, outcome: Outcome | None) -> None:
+        """Hand out an outcome as soon as the journal has it."""
+        hand_out = functools.partial(self._hand_out, item.index, outcome)
+        if self._journal is None or outcome is None or not item.claimed:
+            hand_out()
+        else:
+            self._journal.add(outcome, item.searched, hand_out)
+
+    def _cut_off(self, item: Item) -> None:
+        """Keep that a search may have been charged of which nobody will hear."""
+        if self._journal is None or item.search is None:
+            return
+        error = item.search.tally.complete(BatchStoppedError("cut off on the wire"))
+        if error.charge is not Charge.NOT_SENT:
+            outcome = item.outcome(error=error, call=self._call(item))
+            self._journal.add(outcome, item.searched)
+
+    def _journal_failed(self, error: JournalError) -> None:
+        """Send nothing more of which nothing would be kept."""
+        if self._last is None:
+            self._last = lambda: error
+        self._stop(type(error).__name__)
+
+    def _is_writing(self) -> bool:
+        return self._journal is not None and self._journal.busy
+
+    @staticmethod
+    async def _close(journal: JournalWriter, *, quietly: bool) -> None:
+        try:
+            await journal.close()
+        except JournalError:
+            if not quietly:  # another error is on its way, and says more
+                raise
+
     # -- what comes out ----------------------------------------------------------
 
-    def _deliver(self, outcome: Outcome) -> None:
+    def _hand_out(self, index: int, outcome: Outcome | None) -> None:
+        """Let the consumer have an outcome; None: it was skipped."""
         if self._order.ordered:
-            self._early[outcome.index] = outcome
+            self._early[index] = outcome
             while self._due in self._early:
-                self._ready.append(self._early.pop(self._due))
+                self._hand_out_now(self._early.pop(self._due))
                 self._due += 1
         else:
-            self._ready.append(outcome)
+            self._hand_out_now(outcome)
         self._news.set()
+
+    def _hand_out_now(self, outcome: Outcome | None) -> None:
+        if outcome is None:
+            self._counts["skipped"] += 1
+            self._room.release()
+        else:
+            self._ready.append(outcome)
 
     def _count(self, outcome: Outcome) -> None:
         if outcome.error is None:
@@ -423,16 +392,10 @@ _COUNTS: Final = (
     "failed",
     "not_sent",
     "maybe_charged",
-    "coalesced",
+    "skipped",
     "attempts",
     "throttled",
 )
-
-
-async def _digest(plan: Plan) -> str:
-    """Open the picture of a plan, once and for all, and return its digest."""
-    plan.source = picture = await plan.source.open()
-    return await picture.digest()
 
 
 async def collect(order: Order) -> list[Outcome]:

@@ -354,10 +354,13 @@ class Search:
         got: SearchResult | VerifikError | None,
     ) -> None:
         """Count a request, unless it never had a connection; None: cancelled."""
-        charge = payload.abandon() if got is None else Charge.ANSWERED
+        tally, counters = self.tally, self._state.counters
+        charge = Charge.ANSWERED
+        if got is None:
+            charge = payload.abandon()
+            tally.charge = tally.charge.worst(charge)
         if not payload.begun:
             return
-        tally, counters = self.tally, self._state.counters
         tally.on_wire = True
         error = got if isinstance(got, VerifikError) else None
         throttled = error is not None and is_throttle(error)

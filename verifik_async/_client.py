@@ -2,12 +2,13 @@
 
 import copy
 from collections.abc import Iterable, Mapping
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
 from verifik_async import _config, _transport
 from verifik_async._auth import TokenInput, TokenSource
-from verifik_async._batch import Batch, Order, collect
+from verifik_async._batch import Batch, collect
 from verifik_async._call import Search
 from verifik_async._config import (
     Limiter,
@@ -17,6 +18,7 @@ from verifik_async._config import (
     Timeouts,
 )
 from verifik_async._core import Core, Settings
+from verifik_async._order import JournalOrder, Order, Prepare
 from verifik_async._plan import Template
 from verifik_async._source import Probes, problem_with
 from verifik_async._state import LoopState, OnAttempt, closed_error
@@ -223,8 +225,10 @@ class VerifikClient:
         ordered: bool = False,
         deadline: float | None = None,
         coalesce: bool = False,
+        journal: str | PathLike[str] | None = None,
         stop_on: tuple[type[VerifikError], ...] = STOP_ON,
         max_searches: int | None = None,
+        prepare: Prepare | None = None,
     ) -> Batch:
         """Search many pictures: `async with` it, then iterate over the outcomes.
 
@@ -251,9 +255,16 @@ class VerifikClient:
             coalesce: Whether equal pictures with equal parameters are sent once. It
                 costs the memory of a digest and a result for each; errors are not
                 shared.
+            journal: A file, begun or gone on with: a line for each outcome, written
+                before it is yielded. What it has the answer of is skipped, and
+                neither sent nor yielded: the same key with the same picture. Each
+                probe needs a key of its own, or is a path. `read_journal` reads it.
             stop_on: Errors that stop the batch.
             max_searches: Searches that may be sent, resends apart, from 0; None: any
                 number.
+            prepare: Awaited with each picture that is about to be sent; returns the
+                one that is sent in its place (`verifik_async.images.Preparation`).
+                A journal knows pictures as they were before.
 
         Returns:
             A context manager that is its own async iterator of `Outcome`, with
@@ -271,6 +282,11 @@ class VerifikClient:
                 `stop_on`, or a service that asks for more quiet or is down for
                 longer than `retry` allows, or there is no token. An error of
                 `probes` comes out likewise, as it is.
+            JournalError: when it is entered: the file can't be used, another process
+                writes it (`JournalLockedError`), or it was written with other
+                parameters (`JournalMismatchError`); nothing was sent. While
+                iterating: it can't be written, the disk is full for one; the
+                outcomes that it lacks have been yielded.
 
         Source: POST /v2/face-recognition/search-active-user
         """
@@ -293,8 +309,10 @@ class VerifikClient:
                 ordered=ordered,
                 deadline=deadline,
                 coalesce=coalesce,
+                journal=journal,
                 stop_on=stop_on,
                 max_searches=max_searches,
+                prepare=prepare,
             )
         )
 
@@ -384,6 +402,8 @@ class VerifikClient:
         coalesce: bool,
         stop_on: tuple[type[VerifikError], ...],
         max_searches: int | None,
+        journal: str | PathLike[str] | None = None,
+        prepare: Prepare | None = None,
     ) -> Order:
         """Return what a batch is asked for, checked."""
         if (problem := problem_with(probes)) is not None:
@@ -404,6 +424,15 @@ class VerifikClient:
             coalesce=_config.check_flag("coalesce", coalesce),
             stop_on=_config.check_errors("stop_on", stop_on),
             max_searches=max_searches,
+            journal=(
+                None
+                if journal is None
+                else JournalOrder(
+                    _config.file_path("journal", journal), template.parameters_digest()
+                )
+            ),
+            prepare=_config.check_callable("prepare", prepare),
+            max_image_bytes=self._core.settings.max_image_bytes,
         )
 
     async def _state(self) -> LoopState:

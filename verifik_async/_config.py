@@ -7,6 +7,7 @@ import json
 import math
 import numbers
 import os
+import pathlib
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -404,6 +405,18 @@ def check_flag(name: str, given: object) -> bool:
     raise ConfigurationError(
         f"{name} must be True or False, not {type(given).__name__}"
     )
+
+
+def file_path(name: str, given: Any) -> pathlib.Path:
+    """Return the path of a file that is written.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if isinstance(given, str | os.PathLike) and given != "":
+        return pathlib.Path(os.fsdecode(given))
+    shown = "empty text" if given == "" else type(given).__name__
+    raise ConfigurationError(f"{name} must be the path of a file, not {shown}")
 
 
 def check_callable(name: str, given: Any) -> Any:

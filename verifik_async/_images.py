@@ -13,7 +13,7 @@ import os
 import stat
 import string
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Final, Protocol, TypeAlias
+from typing import Any, BinaryIO, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -27,6 +27,7 @@ except ImportError:
     pybase64 = None  # type: ignore[assignment]  # the extra `speed` is not installed
 
 Buffer: TypeAlias = bytes | memoryview
+T = TypeVar("T")
 
 # Bytes of picture per write: a multiple of 3, so that slices need no padding.
 # 90 KiB was the fastest of the sizes tried with aiohttp's writer.
@@ -88,6 +89,10 @@ class BytesPicture:
         """Return its base64 text, in slices."""
         return _encode(self.data)
 
+    async def content(self) -> bytes:
+        """Return the picture."""
+        return bytes(self.data)
+
     async def digest(self) -> str:
         """Return the SHA-256 of the picture, in hexadecimal."""
         return await _digest(iter((self.data,)), len(self.data))
@@ -117,6 +122,10 @@ class TextPicture:
         """Return the text, in slices."""
         text, step = self.text, SLICE // 3 * 4
         return (text[start : start + step] for start in range(0, len(text), step))
+
+    async def content(self) -> bytes:
+        """Return the picture that the text stands for."""
+        return await asyncio.to_thread(binascii.a2b_base64, self.text)
 
     async def digest(self) -> str:
         """Return the SHA-256 of the picture that the text stands for."""
@@ -154,21 +163,26 @@ class LargeFile:
         """Return itself: each piece is read when it is due."""
         return self
 
+    async def content(self) -> bytes:
+        """Return all of the picture.
+
+        Raises:
+            ImageError: the file has changed since it was opened.
+        """
+        return _unchanged(await asyncio.to_thread(self._read, 0, self.size))
+
     async def digest(self) -> str:
         """Return the SHA-256 of the picture, in hexadecimal.
 
         Raises:
             ImageError: the file has changed since it was opened.
         """
-        found = await asyncio.to_thread(self._digest)
-        if found is None:
-            raise ImageError(_CHANGED)
-        return found
+        return _unchanged(await asyncio.to_thread(self._digest))
 
     def _digest(self) -> str | None:
         made = hashlib.sha256()
         for number in range(self.piece_count):
-            data = self._read(number * PIECE)
+            data = self._read(number * PIECE, PIECE)
             if data is None:
                 return None
             made.update(data)
@@ -180,13 +194,11 @@ class LargeFile:
         Raises:
             ImageError: the file has changed since it was opened.
         """
-        data = await asyncio.to_thread(self._read, number * PIECE)
-        if data is None:
-            raise ImageError(_CHANGED)
-        return _encode(data)
+        data = await asyncio.to_thread(self._read, number * PIECE, PIECE)
+        return _encode(_unchanged(data))
 
-    def _read(self, start: int) -> bytes | None:
-        want = min(PIECE, self.size - start)
+    def _read(self, start: int, most: int) -> bytes | None:
+        want = min(most, self.size - start)
         try:
             with open(self.path.reveal(), "rb", opener=_nonblocking) as file:
                 if _stamp(os.fstat(file.fileno())) != self.stamp:
@@ -289,6 +301,12 @@ def _from_object(image: Masked[ImageInput], limit: int) -> "ImageSource | str":
             f"Probe, not {type(value).__name__}"
         )
     return _from_buffer(view, limit)
+
+
+def _unchanged(read: T | None) -> T:
+    if read is None:
+        raise ImageError(_CHANGED)
+    return read
 
 
 def _or_raise(found: Picture | str) -> Picture:

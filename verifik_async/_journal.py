@@ -1,20 +1,28 @@
-"""The journal's lines: what is kept of an outcome, and how it is read back.
+"""What a journal says: its lines, written, read back, and looked through for a resume.
 
 JSON Lines: a header, then a line per outcome. A line holds ids and scores, never a
 picture, a token or a name; the picture is there as its digest.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from verifik_async import errors
+from verifik_async._convert import parse_json
 from verifik_async._types import Charge
-from verifik_async.errors import APIStatusError, JournalError, VerifikError
+from verifik_async.errors import (
+    APIStatusError,
+    ConfigurationError,
+    JournalError,
+    JournalMismatchError,
+    VerifikError,
+)
 from verifik_async.models import CallInfo, Match, Outcome, SearchResult
 
 VERSION: Final = 1
@@ -22,6 +30,24 @@ VERSION: Final = 1
 _CALL_FIELDS: Final = [field.name for field in attrs.fields(CallInfo)]
 # What an error of the API keeps beside its class, in words of the API.
 _STATUS_FACTS: Final = ("status", "code", "reason", "request_id")
+_NEEDED: Final = frozenset({"key", "index", "state", "call"})
+
+
+@attrs.frozen
+class Searched:
+    """What a line says was searched for.
+
+    Attributes:
+        image: Digest of the picture, or None if there was none to read.
+        parameters: Digest of what it was searched with, where that was not what the
+            batch is searched with; None: it was.
+    """
+
+    image: str | None = None
+    parameters: str | None = None
+
+
+# -- writing ---------------------------------------------------------------------------
 
 
 def header_line(parameters: str) -> bytes:
@@ -33,20 +59,17 @@ def header_line(parameters: str) -> bytes:
     return _line({"verifik_journal": VERSION, "parameters": parameters})
 
 
-def outcome_line(outcome: Outcome, image: str | None) -> bytes:
-    """Return the line of an outcome.
-
-    Args:
-        outcome: What became of a probe.
-        image: Digest of its picture, or None if there was none to read.
-    """
+def outcome_line(outcome: Outcome, searched: Searched) -> bytes:
+    """Return the line of an outcome."""
     fields: dict[str, Any] = {
         "key": outcome.key,
         "index": outcome.index,
-        "image": image,
+        "image": searched.image,
         "state": outcome.state,
         "call": attrs.asdict(outcome.call),
     }
+    if searched.parameters is not None:
+        fields["parameters"] = searched.parameters
     if outcome.result is not None:
         fields["id"] = outcome.result.id
         fields["matches"] = [
@@ -60,11 +83,18 @@ def outcome_line(outcome: Outcome, image: str | None) -> bytes:
     return _line(fields)
 
 
+def _line(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+# -- reading ---------------------------------------------------------------------------
+
+
 def read_journal(path: str | os.PathLike[str]) -> Iterator[Outcome]:
     """Iterate over the outcomes of a journal, one per key: the last of it.
 
     Results hold ids and scores only, as the journal does. A torn last line, of a
-    process that was killed, is passed over.
+    process that was killed, is passed over. A journal may be read while it is written.
 
     Args:
         path: The journal.
@@ -72,54 +102,81 @@ def read_journal(path: str | os.PathLike[str]) -> Iterator[Outcome]:
     Raises:
         JournalError: it can't be read, is no journal, or is damaged before its end.
     """
-    newest = {fields["key"]: number for number, fields in _lines(path)}
-    for number, fields in _lines(path):
-        if newest[fields["key"]] == number:
+    newest = {fields["key"]: end for end, fields in _read(path)}
+    for end, fields in _read(path):
+        if newest.get(fields["key"]) == end:
             yield _outcome(fields)
 
 
-def _line(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
-
-
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number and the fields of each line but the header."""
-    problem: str | None = None
+def _read(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield where each line but the header ends, and its fields."""
+    problem: JournalError | None = None
     try:
         with Path(path).open("rb") as file:
-            if (problem := _wrong_header(file.readline())) is None:
-                for number, line in enumerate(file, 2):
-                    fields = _parsed(line)
-                    if fields is None and line.endswith(b"\n"):
-                        problem = f"line {number} is damaged"
-                        break
-                    if fields is not None:
-                        yield number, fields
+            header = file.readline()
+            if (problem := wrong_header(header)) is None:
+                yield from whole_lines(file, len(header))
     except OSError as error:
-        problem = f"it cannot be read ({type(error).__name__})"
+        problem = _problem(f"it cannot be read ({type(error).__name__})")
     if problem is not None:
-        raise JournalError(f"journal: {problem}")
+        raise problem
 
 
-def _wrong_header(line: bytes) -> str | None:
-    try:
-        header = json.loads(line)
-    except ValueError:
-        header = None
-    if not isinstance(header, dict) or "verifik_journal" not in header:
-        return "this file is none: its first line is not a journal's header"
+def wrong_header(line: bytes, parameters: str | None = None) -> JournalError | None:
+    """Return why a journal can't be used, or None.
+
+    Args:
+        line: Its first.
+        parameters: Digest of what it must have been written with; None: of anything.
+    """
+    header = _parsed(line)
+    if header is None or "verifik_journal" not in header:
+        return _problem("this file is none: its first line is not a journal's header")
     if header["verifik_journal"] != VERSION:
-        return "it was written by another version of the package"
+        return _problem("it was written by another version of the package")
+    if parameters not in {None, header.get("parameters")}:
+        return JournalMismatchError(
+            "journal: it was written with other search parameters (os, min_score, "
+            "search_mode, collection_id, extra): use those, or another file"
+        )
     return None
+
+
+def whole_lines(
+    lines: Iterable[bytes], start: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield where each line ends, and its fields; a torn last one is passed over.
+
+    Args:
+        lines: All behind the header.
+        start: Where that ends.
+
+    Raises:
+        JournalError: a line before the last is damaged.
+    """
+    torn: int | None = None
+    end = start
+    for number, line in enumerate(lines, 2):
+        if torn is not None:
+            raise _problem(f"line {torn} is damaged")
+        end += len(line)
+        fields = _parsed(line)
+        if fields is None or not fields.keys() >= _NEEDED:
+            torn = number
+        elif line.endswith(b"\n"):
+            yield end, fields
+
+
+def _problem(text: str) -> JournalError:
+    return JournalError(f"journal: {text}")
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        fields = json.loads(line)
+        fields = parse_json(line)
     except ValueError:
         return None
-    needed = {"key", "index", "state", "call"}
-    return fields if isinstance(fields, dict) and needed <= fields.keys() else None
+    return fields if isinstance(fields, dict) else None
 
 
 def _outcome(fields: Mapping[str, Any]) -> Outcome:
@@ -148,3 +205,52 @@ def _error(fields: Mapping[str, Any]) -> VerifikError:
     message = fields.get("reason") or "read from a journal"
     error: VerifikError = kind(message, **facts)
     return error
+
+
+# -- resuming --------------------------------------------------------------------------
+
+
+class Answered:
+    """Which probes a journal has the answers of, and which keys this run has seen.
+
+    A million keys must fit beside a batch: of each, and of what was searched for, a
+    short digest is kept.
+    """
+
+    def __init__(self) -> None:
+        # None: this run has seen the key.
+        self._searched: dict[int, int | None] = {}
+
+    def read(self, fields: Mapping[str, Any]) -> None:
+        """Take note of one line: the last of a key counts."""
+        key = _short(fields["key"])
+        self._searched.pop(key, None)
+        if "error" not in fields:
+            of = _short([fields.get("image"), fields.get("parameters")])
+            self._searched[key] = of
+
+    def claim(self, key: str | int) -> int | None:
+        """Take note of a key of this run; return what `covers` is asked with.
+
+        Raises:
+            ConfigurationError: this run has seen it before.
+        """
+        short = _short(key)
+        before = self._searched.get(short)
+        if before is None and short in self._searched:
+            raise ConfigurationError(
+                "key was seen before in this batch: with a journal each probe needs "
+                "a key of its own"
+            )
+        self._searched[short] = None
+        return before
+
+    @staticmethod
+    def covers(before: int | None, searched: Searched) -> bool:
+        """Whether what was answered under a key is what is searched for now."""
+        return before == _short([searched.image, searched.parameters])
+
+
+def _short(value: object) -> int:
+    text = json.dumps(value).encode("ascii")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")

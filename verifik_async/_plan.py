@@ -106,6 +106,10 @@ class Template:
         start = _start(attrs.evolve(self.options, **own))  # type: ignore[arg-type]  # each of its own type
         return self._plan(Masked(probe.image), start)
 
+    def parameters_digest(self) -> str:
+        """Return what tells these options from others; some may be missing."""
+        return _wire.parameters_digest(_wire.body_start(self.options))
+
     def _own_start(self) -> bytes:
         """Return the body up to the picture, made once for all plain probes."""
         if self._start is None:

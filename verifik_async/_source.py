@@ -63,16 +63,16 @@ def _length(probes: Masked[Probes]) -> int | None:
         return None
 
 
-def key_of(probe: Probe, index: int) -> str | int:
-    """Return the key of a probe: its own, else the path's text, else the index."""
+def key_of(probe: Probe) -> str | int | None:
+    """Return the key of a probe: its own, else the path's text, or None."""
     if isinstance(probe.key, str | int) and not isinstance(probe.key, bool):
         return probe.key
     if isinstance(probe.image, os.PathLike):
         try:
             return os.fsdecode(probe.image)
         except Exception:  # noqa: BLE001 - the caller's object; the search will tell
-            return index
-    return index
+            return None
+    return None
 
 
 def check_key(probe: Probe) -> None:

@@ -6,6 +6,7 @@ the picture is spliced in while it is sent instead of passing through `json.dump
 
 import datetime as dt
 import email.utils
+import hashlib
 import json
 import math
 import re
@@ -113,6 +114,16 @@ def body_start(options: SearchOptions) -> bytes:
     if options.extra:
         fields.update(options.extra)
     return f'{_encode(fields)[:-1]},"image":"'.encode("ascii")
+
+
+def parameters_digest(start: bytes) -> str:
+    """Return the SHA-256 of what a body says besides its picture, in hexadecimal.
+
+    Args:
+        start: What `body_start` returned.
+    """
+    fields = json.dumps(json.loads(start + b'"}'), sort_keys=True)
+    return hashlib.sha256(fields.encode("ascii")).hexdigest()
 
 
 class Inflater:

@@ -17,7 +17,7 @@ from verifik_async import (
     Thumbnail,
     read_journal,
 )
-from verifik_async._journal import header_line, outcome_line
+from verifik_async._journal import Searched, header_line, outcome_line
 
 CALL = CallInfo(attempts=2, queued_s=0.5, status=200)
 FOUND = Outcome(
@@ -56,8 +56,8 @@ def test_outcomes_come_back(tmp_path):
     path = written(
         tmp_path,
         header_line("0" * 64),
-        outcome_line(FOUND, "1" * 64),
-        outcome_line(LOST, None),
+        outcome_line(FOUND, Searched("1" * 64)),
+        outcome_line(LOST, Searched()),
     )
     found, lost = read_journal(path)
     assert [(m.id, m.score) for m in found.result.matches] == [("p", 0.9), ("q", None)]
@@ -71,7 +71,7 @@ def test_outcomes_come_back(tmp_path):
 def test_a_refused_face_keeps_its_reason(tmp_path):
     """The reason is what a person looks for in the morning."""
     error = FaceRejectedError("x", status=422, reason="no_face_detected")
-    line = outcome_line(Outcome(index=0, key="k", error=error), None)
+    line = outcome_line(Outcome(index=0, key="k", error=error), Searched())
     (outcome,) = read_journal(written(tmp_path, header_line(""), line))
     assert isinstance(outcome.error, FaceRejectedError)
     assert outcome.error.reason == "no_face_detected"
@@ -79,7 +79,7 @@ def test_a_refused_face_keeps_its_reason(tmp_path):
 
 def test_no_name_and_no_picture_is_kept():
     """Of a match its id and its score, nothing else."""
-    line = outcome_line(FOUND, "1" * 64)
+    line = outcome_line(FOUND, Searched("1" * 64))
     assert b"Invented" not in line
     assert b"AAAA" not in line
     assert json.loads(line)["matches"] == [
@@ -94,18 +94,20 @@ def test_the_last_line_of_a_key_wins(tmp_path):
     path = written(
         tmp_path,
         header_line(""),
-        outcome_line(LOST, None),
-        outcome_line(FOUND, None),
-        outcome_line(again, None),
+        outcome_line(LOST, Searched()),
+        outcome_line(FOUND, Searched()),
+        outcome_line(again, Searched()),
     )
     assert [(o.key, o.ok) for o in read_journal(path)] == [("a.jpg", True), (7, True)]
 
 
 def test_a_torn_tail_is_passed_over(tmp_path):
     """Whatever a killed process left of its last line, the rest is read."""
-    line = outcome_line(LOST, None)
+    line = outcome_line(LOST, Searched())
     for cut in random.Random(1).sample(range(1, len(line) - 1), 20):
-        path = written(tmp_path, header_line(""), outcome_line(FOUND, None), line[:cut])
+        path = written(
+            tmp_path, header_line(""), outcome_line(FOUND, Searched()), line[:cut]
+        )
         assert [outcome.key for outcome in read_journal(path)] == ["a.jpg"]
 
 
@@ -116,8 +118,14 @@ def test_a_torn_tail_is_passed_over(tmp_path):
         ([b"\xff\n"], "not a journal's header"),
         ([b'{"a":1}\n'], "not a journal's header"),
         ([b'{"verifik_journal":99}\n'], "another version"),
-        ([header_line(""), b"{}\n", outcome_line(LOST, None)], "line 2 is damaged"),
-        ([header_line(""), b"{\n", outcome_line(LOST, None)], "line 2 is damaged"),
+        (
+            [header_line(""), b"{}\n", outcome_line(LOST, Searched())],
+            "line 2 is damaged",
+        ),
+        (
+            [header_line(""), b"{\n", outcome_line(LOST, Searched())],
+            "line 2 is damaged",
+        ),
     ],
 )
 def test_what_is_no_journal(lines, message, tmp_path):
