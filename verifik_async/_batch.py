@@ -130,7 +130,7 @@ class Batch:
         if self._group is None:
             raise ConfigurationError("a batch is iterated inside of its `async with`")
         while not self._ready:
-            if not self._working and not self._is_writing():
+            if not self._working:
                 last, self._last = self._last, None
                 raise StopAsyncIteration if last is None else last()
             self._news.clear()
@@ -231,7 +231,10 @@ class Batch:
         task = asyncio.current_task()
         try:
             while (item := await self._pull(task)) is not None:
-                self._keep(item, await self._outcome(item))
+                outcome = await self._outcome(item)
+                if outcome is not None:
+                    await self._keep(item, outcome)
+                self._hand_out(item.index, outcome)
                 del item  # the picture, before a long wait for the next
         finally:
             self._working -= 1
@@ -323,13 +326,14 @@ class Batch:
 
     # -- the journal -------------------------------------------------------------
 
-    def _keep(self, item: Item, outcome: Outcome | None) -> None:
-        """Hand out an outcome as soon as the journal has it."""
-        hand_out = functools.partial(self._hand_out, item.index, outcome)
-        if self._journal is None or outcome is None or not item.claimed:
-            hand_out()
-        else:
-            self._journal.add(outcome, item.searched, hand_out)
+    async def _keep(self, item: Item, outcome: Outcome) -> None:
+        """Wait until the journal has an outcome.
+
+        The next search waits as well: so a process that is killed has at most as many
+        answers that are not kept as it has workers.
+        """
+        if self._journal is not None and item.claimed:
+            await self._journal.add(outcome, item.searched).wait()
 
     def _cut_off(self, item: Item) -> None:
         """Keep that a search may have been charged of which nobody will hear."""
@@ -345,9 +349,6 @@ class Batch:
         if self._last is None:
             self._last = lambda: error
         self._stop(type(error).__name__)
-
-    def _is_writing(self) -> bool:
-        return self._journal is not None and self._journal.busy
 
     @staticmethod
     async def _close(journal: JournalWriter, *, quietly: bool) -> None:

@@ -10,12 +10,9 @@ import os
 import pathlib
 import stat
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Self
-
-import attrs
 
 from verifik_async._journal import (
     Answered,
@@ -164,36 +161,24 @@ def _unusable(error: OSError) -> JournalError:
     )
 
 
-@attrs.frozen
-class _Entry:
-    """A line on its way, and what is done when it is written."""
-
-    line: bytes
-    written: Callable[[], None] | None
-
-
 class JournalWriter:
-    """A journal as a batch sees it: lines that come meanwhile are written together.
-
-    Attributes:
-        busy: Whether lines are on their way.
-    """
+    """A journal as a batch sees it: lines that come meanwhile are written together."""
 
     def __init__(
         self,
         file: JournalFile,
         thread: ThreadPoolExecutor,
-        loop: asyncio.AbstractEventLoop,
         failed: Callable[[JournalError], None],
     ) -> None:
-        self.busy = False
         self._file = file
         self._thread = thread
-        self._loop = loop
+        # Apart: it may take long, and what is written meanwhile need not wait for it.
+        self._sync_thread = _one_thread("verifik-journal-sync")
+        self._loop = asyncio.get_running_loop()
         self._failed = failed
-        self._broken = False
-        self._closed = False
-        self._waiting: deque[_Entry] = deque()
+        self._broken = self._closed = self._busy = False
+        self._lines: list[bytes] = []
+        self._written = asyncio.Event()  # those lines are
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -209,37 +194,35 @@ class JournalWriter:
             path: Where it is, or will be.
             parameters: Digest of what the batch searches with.
             failed: Called once when it can be written no more. What is added from
-                then on is done as if it were written.
+                then on is lost, and nobody waits for it.
 
         Raises:
             JournalError: see `JournalFile`.
         """
-        loop = asyncio.get_running_loop()
-        thread = ThreadPoolExecutor(1, thread_name_prefix="verifik-journal")
-        opening = loop.run_in_executor(thread, JournalFile, path, parameters)
+        thread = _one_thread("verifik-journal")
+        opening = asyncio.get_running_loop().run_in_executor(
+            thread, JournalFile, path, parameters
+        )
         try:
             file = await asyncio.shield(opening)
         except BaseException:
             opening.add_done_callback(_close_unused)
             thread.shutdown(wait=False)
             raise
-        return cls(file, thread, loop, failed)
+        return cls(file, thread, failed)
 
     @property
     def answered(self) -> Answered:
         """What it had the answers of, and which keys this run has seen."""
         return self._file.answered
 
-    def add(
-        self,
-        outcome: Outcome,
-        searched: Searched,
-        written: Callable[[], None] | None = None,
-    ) -> None:
-        """Write an outcome's line, and then do something."""
-        self._waiting.append(_Entry(outcome_line(outcome, searched), written))
-        if not self.busy:
+    def add(self, outcome: Outcome, searched: Searched) -> asyncio.Event:
+        """Have an outcome's line written; the event tells that it is."""
+        self._lines.append(outcome_line(outcome, searched))
+        written = self._written
+        if not self._busy:
             self._write()
+        return written
 
     async def close(self) -> None:
         """Bring all to the disk and close the file.
@@ -250,17 +233,19 @@ class JournalWriter:
         self._closed, told = True, self._broken
         if self._timer is not None:
             self._timer.cancel()
-        lines = [] if told else [entry.line for entry in self._waiting]
-        self._waiting.clear()
+        lines, self._lines = self._lines, []
         # Behind what the thread still does; and whoever is cancelled now leaves that
         # to it.
-        closing = self._loop.run_in_executor(self._thread, self._finish, lines)
+        closing = self._loop.run_in_executor(
+            self._thread, self._finish, [] if told else lines
+        )
         self._thread.shutdown(wait=False)
         error = await asyncio.shield(closing)
         if error is not None and not told:
             raise _unusable(error)
 
     def _finish(self, lines: Iterable[bytes]) -> OSError | None:
+        self._sync_thread.shutdown(wait=True)
         try:
             self._file.append(lines)
             self._file.sync()
@@ -271,27 +256,26 @@ class JournalWriter:
         return None
 
     def _write(self) -> None:
-        entries = [*self._waiting]
-        self._waiting.clear()
-        if not entries or self._broken:
-            self.busy = False
-            _tell(entries)
+        """Write what has come, unless nothing has."""
+        lines, self._lines = self._lines, []
+        written, self._written = self._written, asyncio.Event()
+        self._busy = bool(lines) and not self._broken
+        if not self._busy:
+            written.set()
             return
-        self.busy = True
-        lines = [entry.line for entry in entries]
         writing = self._loop.run_in_executor(self._thread, self._file.append, lines)
-        writing.add_done_callback(lambda done: self._wrote(entries, done))
+        writing.add_done_callback(lambda done: self._wrote(written, done))
 
-    def _wrote(self, entries: list[_Entry], done: "asyncio.Future[None]") -> None:
+    def _wrote(self, written: asyncio.Event, done: "asyncio.Future[None]") -> None:
         self._check(done)
+        written.set()
         if self._timer is None and not (self._broken or self._closed):
             self._timer = self._loop.call_later(SYNC_AFTER, self._sync)
-        _tell(entries)
         self._write()
 
     def _sync(self) -> None:
         self._timer = None
-        syncing = self._loop.run_in_executor(self._thread, self._file.sync)
+        syncing = self._loop.run_in_executor(self._sync_thread, self._file.sync)
         syncing.add_done_callback(self._check)
 
     def _check(self, done: "asyncio.Future[None]") -> None:
@@ -301,10 +285,8 @@ class JournalWriter:
             self._failed(_unusable(error))
 
 
-def _tell(entries: Iterable[_Entry]) -> None:
-    for entry in entries:
-        if entry.written is not None:
-            entry.written()
+def _one_thread(name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix=name)
 
 
 def _close_unused(opening: "asyncio.Future[JournalFile]") -> None:

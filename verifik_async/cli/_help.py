@@ -53,4 +53,15 @@ For example:
     verifik-async mock --enroll faces/
     verifik-async mock --port 8080 --latency 0.02,0.08 --rate 50
 """,
+    "report": """Make one HTML page of a batch for a person who reviews its matches.
+
+It holds all that it needs and fetches nothing: counts, plots, a threshold to move, the
+failures with their remedies and a table of all probes. Whoever can read it reads ids of
+persons, and with --images sees faces.
+
+For example:
+
+    verifik-async report out.jsonl -o report.html
+    verifik-async report out.jsonl -o report.html --images --max-images 500
+""",
 }
