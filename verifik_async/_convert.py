@@ -88,6 +88,9 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant)
+
+
 def parse_json(body: bytes) -> Any:
     """Return the JSON of a body.
 
@@ -103,7 +106,7 @@ def parse_json(body: bytes) -> Any:
             pass
     try:
         # NaN and Infinity are no JSON, and UTF-8 is the only encoding of it.
-        return json.loads(body.decode("utf-8-sig"), parse_constant=_no_constant)
+        return _DECODER.decode(body.decode("utf-8-sig"))
     except RecursionError:
         raise ValueError("too deep") from None
 

@@ -5,6 +5,7 @@ picture, a token or a name; the picture is there as its digest.
 """
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,8 @@ VERSION: Final = 1
 _CALL_FIELDS: Final = [field.name for field in attrs.fields(CallInfo)]
 # What an error of the API keeps beside its class, in words of the API.
 _STATUS_FACTS: Final = ("status", "code", "reason", "request_id")
+# Lines that are parsed together.
+_AT_ONCE: Final = 500
 _NEEDED: Final = frozenset({"key", "index", "state", "call"})
 
 
@@ -45,6 +48,10 @@ class Searched:
 
     image: str | None = None
     parameters: str | None = None
+
+    def short(self) -> int:
+        """Return a digest of both."""
+        return _short(f"{self.image} {self.parameters}")
 
 
 # -- writing ---------------------------------------------------------------------------
@@ -155,16 +162,28 @@ def whole_lines(
         JournalError: a line before the last is damaged.
     """
     torn: int | None = None
-    end = start
-    for number, line in enumerate(lines, 2):
-        if torn is not None:
-            raise _problem(f"line {torn} is damaged")
-        end += len(line)
-        fields = _parsed(line)
-        if fields is None or not fields.keys() >= _NEEDED:
-            torn = number
-        elif line.endswith(b"\n"):
-            yield end, fields
+    number, end, left = 1, start, iter(lines)
+    while some := [*itertools.islice(left, _AT_ONCE)]:
+        for line, fields in zip(some, _all_parsed(some), strict=True):
+            if torn is not None:
+                raise _problem(f"line {torn} is damaged")
+            number += 1
+            end += len(line)
+            if fields is None or not fields.keys() >= _NEEDED:
+                torn = number
+            elif line.endswith(b"\n"):
+                yield end, fields
+
+
+def _all_parsed(lines: list[bytes]) -> list[dict[str, Any] | None]:
+    """Return the fields of each line, or None; together they cost half as much."""
+    try:
+        found = parse_json(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        found = []
+    if len(found) == len(lines):
+        return [fields if isinstance(fields, dict) else None for fields in found]
+    return [_parsed(line) for line in lines]
 
 
 def _problem(text: str) -> JournalError:
@@ -226,8 +245,8 @@ class Answered:
         key = _short(fields["key"])
         self._searched.pop(key, None)
         if "error" not in fields:
-            of = _short([fields.get("image"), fields.get("parameters")])
-            self._searched[key] = of
+            of = Searched(fields.get("image"), fields.get("parameters"))
+            self._searched[key] = of.short()
 
     def claim(self, key: str | int) -> int | None:
         """Take note of a key of this run; return what `covers` is asked with.
@@ -248,9 +267,10 @@ class Answered:
     @staticmethod
     def covers(before: int | None, searched: Searched) -> bool:
         """Whether what was answered under a key is what is searched for now."""
-        return before == _short([searched.image, searched.parameters])
+        return before == searched.short()
 
 
-def _short(value: object) -> int:
-    text = json.dumps(value).encode("ascii")
+def _short(key: str | int) -> int:
+    """Return a digest that no other key has."""
+    text = f"{type(key).__name__} {key}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
