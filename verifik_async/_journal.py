@@ -112,7 +112,13 @@ def read_journal(path: str | os.PathLike[str]) -> Iterator[Outcome]:
     newest = {fields["key"]: end for end, fields in _read(path)}
     for end, fields in _read(path):
         if newest.get(fields["key"]) == end:
-            yield _outcome(fields)
+            try:
+                outcome = _outcome(fields)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                outcome = None
+            if outcome is None:
+                raise _problem(f"the line that ends at byte {end} is damaged")
+            yield outcome
 
 
 def _read(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -19,6 +19,7 @@ LEVELS = {
     "_config": 2,
     "rules": 2,
     "_images": 3,
+    "images": 3,
     "_convert": 3,
     "_auth": 3,
     "_pace": 3,
@@ -52,6 +53,8 @@ GATES = {
     "cattrs": {"_convert"},
     "orjson": {"_convert"},
     "pybase64": {"_images"},
+    "PIL": {"images"},
+    "pillow_heif": {"images"},
 }
 # Modules whose functions decide and never wait.
 PURE = [

@@ -57,7 +57,7 @@ def test_all_is_sorted_and_true():
 def test_no_other_public_name():
     """What is not exported looks private, or is a module."""
     public = {name for name in vars(verifik_async) if not name.startswith("_")}
-    modules = {"errors", "models", "rules", "testing", "logging", "cli"}
+    modules = {"errors", "images", "models", "rules", "testing", "logging", "cli"}
     assert public - modules == set(verifik_async.__all__)
 
 
@@ -69,7 +69,7 @@ def test_no_optional_package_is_imported():
     run = fresh(code)
     loaded = set(run.stdout.split())
     assert {"aiohttp", "attrs", "cattrs", "backoff"} <= loaded
-    optional = {"cyclopts", "rich", "PIL", "pytest", "requests", "uvloop", "hypothesis"}
+    optional = {"cyclopts", "rich", "PIL", "pillow_heif", "pyarrow", "uvloop"}
     assert not optional & loaded
     assert "verifik_async.testing" not in loaded
 

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: always. 0: all went well · 2: wrong usage or settings, nothing was
-            sent · 3: some searches failed · 130: interrupted.
+            sent · 3: some searches failed · 4: a batch was stopped · 130: interrupted.
     """
     tokens = sys.argv[1:] if arguments is None else list(arguments)
     for stream in (sys.stdout, sys.stderr):

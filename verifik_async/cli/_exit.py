@@ -5,11 +5,13 @@ import enum
 from verifik_async import (
     APIStatusError,
     AuthenticationError,
+    Charge,
     ConfigurationError,
     ConnectError,
     DeadlineExceededError,
     FaceRejectedError,
     ImageError,
+    JournalError,
     NotFoundError,
     PaymentRequiredError,
     PermissionDeniedError,
@@ -39,7 +41,8 @@ _REMEDIES: tuple[tuple[type[VerifikError], str], ...] = (
     (DeadlineExceededError, "raise --deadline or lower --concurrency"),
     (RedirectError, "give the final address as --base-url"),
     (ServerError, "try again later"),
-    (TransportError, "check the network; the search may have been charged"),
+    (JournalError, "make room, or choose another --output"),
+    (TransportError, "check the network"),
     (APIStatusError, "check the options against --help"),
 )
 
@@ -68,6 +71,8 @@ def printable(text: object) -> str:
 def one_line(error: VerifikError) -> str:
     """Return what went wrong and what to do about it."""
     text = " ".join(printable(error).split()) or type(error).__name__
+    if error.charge is Charge.MAYBE_CHARGED:
+        text += "; it may have been charged"
     if len(text) > _MAX_TEXT:
         text = text[: _MAX_TEXT - 3] + "..."
     return f"{text} ({remedy(error) or '--debug tells more'})"

@@ -10,8 +10,9 @@ With a token:
 
     export VERIFIK_TOKEN=...
     verifik-async search photo.jpg
+    verifik-async batch photos/ -o out.jsonl
 
-Exit codes: 0 all answered, 2 wrong usage (nothing sent), 3 some failed.
+Exit codes: 0 all answered, 2 wrong usage (nothing sent), 3 some failed, 4 stopped.
 """
 
 COMMANDS = {
@@ -29,6 +30,22 @@ For example:
     curl -s https://example.com/anna.jpg | verifik-async search -
 
 Exit codes: 0 all answered, 2 wrong usage (nothing sent), 3 some failed.
+""",
+    "batch": """Search many pictures, and keep what became of each in a journal.
+
+Every picture is one search and may be charged. Whatever ends a run, --resume
+goes on with its journal, and searches no picture again that was answered. Ctrl-C
+finishes what is on the way; twice stops at once.
+
+For example:
+
+    verifik-async batch photos/ -o out.jsonl --dry-run --price 0.03
+    verifik-async batch photos/ -o out.jsonl --concurrency 16 --rate 20
+    verifik-async batch photos/ -o out.jsonl --resume --csv out.csv
+    find /archive -name '*.heic' | verifik-async batch - -o out.jsonl --max-side 1280
+
+Exit codes: 0 all answered, 2 wrong usage (nothing sent), 3 some failed, 4 stopped
+before the end.
 """,
     "demo": """Enrol faces, search many at once, count: no token needed.
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import math
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from cyclopts.validators import Number
 
 from verifik_async.cli._app import Flag
 from verifik_async.cli._exit import Exit, UsageError, printable
+from verifik_async.cli._signals import on_signals
 from verifik_async.testing import MockVerifik, RecordedRequest
 
 _PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -73,7 +73,7 @@ async def mock(
 async def _serve(server: MockVerifik, port: int, persons: int) -> None:
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_stopped_by_signals(stop))
+        stack.enter_context(on_signals(stop.set))
         try:
             await stack.enter_async_context(server)
         except OSError as error:
@@ -142,23 +142,6 @@ In another terminal:
 
 Ctrl-C ends it. Requests:
 """
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-
-    def handle(*_: object) -> None:
-        loop.call_soon_threadsafe(stop.set)
-
-    # Not the event loop's own handlers: Windows has none.
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [(number, signal.signal(number, handle)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
 
 
 def _latency(text: str) -> tuple[float, float]:

@@ -1,12 +1,10 @@
 """`verifik-async search`: one search for each picture named."""
 
 import asyncio
-import logging
 import stat
 import sys
 import traceback
 from collections.abc import Callable
-from os import environ
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,13 +20,12 @@ from verifik_async import (
     VerifikClient,
     VerifikError,
 )
-from verifik_async.cli import _show
+from verifik_async.cli import _access, _show
 from verifik_async.cli._answers import Answer, JsonLines, Rows
 from verifik_async.cli._app import Flag
 from verifik_async.cli._exit import Exit, UsageError, one_line, printable
 
 _STDIN = "-"
-_TOKEN_VARIABLES = ("VERIFIK_TOKEN", "VERIFIK_CLIENT_JWT")
 # They would meet every further picture as well.
 _STOP_ON = (AuthenticationError, PermissionDeniedError, PaymentRequiredError)
 
@@ -71,16 +68,16 @@ async def search(
         search_mode=search_mode,
         collection_id=collection_id,
     )
-    token = await asyncio.to_thread(_token, token_file)
+    token = await asyncio.to_thread(_access.token, token_file)
     client = VerifikClient(
         token,
-        base_url=environ.get("VERIFIK_BASE_URL") if base_url is None else base_url,
+        base_url=_access.base_url(base_url),
         defaults=options,
         max_concurrency=concurrency,
         timeouts=Timeouts() if deadline is None else Timeouts(deadline=deadline),
     )
     if debug:
-        _log_requests()
+        _access.log_requests()
     report = JsonLines(images) if json else Rows(images)
     async with client:
         failed = await _search_all(client, images, concurrency, report, debug=debug)
@@ -159,29 +156,3 @@ def _check_images(images: list[str]) -> None:
             raise UsageError(f"{name} is a folder (name its pictures: {name}/*.jpg)")
         if not stat.S_ISREG(mode):
             raise UsageError(f"{name} is no regular file (use - and a pipe instead)")
-
-
-def _token(path: Path | None) -> str:
-    if path is not None:
-        try:
-            return path.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"the token file cannot be read: {type(error).__name__} "
-                "(check --token-file)"
-            ) from None
-    for name in _TOKEN_VARIABLES:
-        if token := environ.get(name):
-            return token
-    raise UsageError(
-        f"there is no token (set {' or '.join(_TOKEN_VARIABLES)}, or give "
-        "--token-file PATH; any text will do for the local stand-in)"
-    )
-
-
-def _log_requests() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
-    logger = logging.getLogger("verifik_async")
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
