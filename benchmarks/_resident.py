@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import attrs
 
-_STATUS = pathlib.Path("/proc/self/status")
+_SELF = "self"
 _CLEAR = pathlib.Path("/proc/self/clear_refs")
 # Written there, it makes what is resident now the peak.
 _RESET_PEAK = "5"
@@ -32,6 +32,11 @@ def now() -> float | None:
     return _field("VmRSS")
 
 
+def peak_of(pid: int) -> float | None:
+    """Return the most that has been resident of another process."""
+    return _field("VmHWM", str(pid))
+
+
 @contextlib.asynccontextmanager
 async def peak() -> AsyncIterator[Peak]:
     """Watch what is resident while the block runs; `mb` is told after it."""
@@ -48,9 +53,9 @@ async def peak() -> AsyncIterator[Peak]:
             looking.cancel()
 
 
-def _field(name: str) -> float | None:
+def _field(name: str, process: str = _SELF) -> float | None:
     try:
-        status = _STATUS.read_text(encoding="ascii")
+        status = pathlib.Path("/proc", process, "status").read_text(encoding="ascii")
     except OSError:
         return None
     found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)

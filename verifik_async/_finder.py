@@ -43,7 +43,7 @@ class Item:
     key: str | int = attrs.field(init=False)
     search: Search | None = None
     claimed: bool = False
-    before: int | None = None
+    before: bytes | None = None
     searched: Searched = attrs.field(factory=Searched)
 
     def __attrs_post_init__(self) -> None:

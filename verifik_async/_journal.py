@@ -28,11 +28,11 @@ from verifik_async.models import CallInfo, Match, Outcome, SearchResult
 
 VERSION: Final = 1
 
-_CALL_FIELDS: Final = [field.name for field in attrs.fields(CallInfo)]
+_CALL_DEFAULTS: Final = {fact.name: fact.default for fact in attrs.fields(CallInfo)}
 # What an error of the API keeps beside its class, in words of the API.
 _STATUS_FACTS: Final = ("status", "code", "reason", "request_id")
-# Lines that are parsed together.
-_AT_ONCE: Final = 500
+# Lines that are parsed together: few enough that the garbage collector sees none.
+_AT_ONCE: Final = 100
 _NEEDED: Final = frozenset({"key", "index", "state", "call"})
 
 
@@ -48,10 +48,6 @@ class Searched:
 
     image: str | None = None
     parameters: str | None = None
-
-    def short(self) -> int:
-        """Return a digest of both."""
-        return _short(f"{self.image} {self.parameters}")
 
 
 # -- writing ---------------------------------------------------------------------------
@@ -73,7 +69,7 @@ def outcome_line(outcome: Outcome, searched: Searched) -> bytes:
         "index": outcome.index,
         "image": searched.image,
         "state": outcome.state,
-        "call": attrs.asdict(outcome.call),
+        "call": _call(outcome.call),
     }
     if searched.parameters is not None:
         fields["parameters"] = searched.parameters
@@ -88,6 +84,15 @@ def outcome_line(outcome: Outcome, searched: Searched) -> bytes:
         if isinstance(outcome.error, APIStatusError):
             fields |= {name: getattr(outcome.error, name) for name in _STATUS_FACTS}
     return _line(fields)
+
+
+def _call(call: CallInfo) -> dict[str, Any]:
+    """Return what a search took, but for what is as always; seconds in millionths."""
+    facts: dict[str, Any] = {}
+    for name, default in _CALL_DEFAULTS.items():
+        if (value := getattr(call, name)) != default:
+            facts[name] = round(value, 6) if isinstance(value, float) else value
+    return facts
 
 
 def _line(fields: Mapping[str, Any]) -> bytes:
@@ -205,7 +210,8 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _outcome(fields: Mapping[str, Any]) -> Outcome:
-    call = CallInfo(**{name: fields["call"].get(name) for name in _CALL_FIELDS})
+    facts = fields["call"]
+    call = CallInfo(**{name: facts[name] for name in _CALL_DEFAULTS if name in facts})
     result = None
     if "matches" in fields:
         result = SearchResult(
@@ -244,17 +250,19 @@ class Answered:
 
     def __init__(self) -> None:
         # None: this run has seen the key.
-        self._searched: dict[int, int | None] = {}
+        self._searched: dict[bytes, bytes | None] = {}
 
     def read(self, fields: Mapping[str, Any]) -> None:
         """Take note of one line: the last of a key counts."""
-        key = _short(fields["key"])
-        self._searched.pop(key, None)
+        key, of = _short(fields["key"]), None
         if "error" not in fields:
-            of = Searched(fields.get("image"), fields.get("parameters"))
-            self._searched[key] = of.short()
+            of = _short_of(fields.get("image"), fields.get("parameters"))
+        if of is None:
+            self._searched.pop(key, None)
+        else:
+            self._searched[key] = of
 
-    def claim(self, key: str | int) -> int | None:
+    def claim(self, key: str | int) -> bytes | None:
         """Take note of a key of this run; return what `covers` is asked with.
 
         Raises:
@@ -271,12 +279,21 @@ class Answered:
         return before
 
     @staticmethod
-    def covers(before: int | None, searched: Searched) -> bool:
+    def covers(before: bytes | None, searched: Searched) -> bool:
         """Whether what was answered under a key is what is searched for now."""
-        return before == searched.short()
+        return before is not None and before == _short_of(
+            searched.image, searched.parameters
+        )
 
 
-def _short(key: str | int) -> int:
-    """Return a digest that no other key has."""
-    text = f"{type(key).__name__} {key}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
+def _short(key: str | int) -> bytes:
+    """Return a digest that no other key has; 1 is not "1"."""
+    return hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
+
+
+def _short_of(image: Any, parameters: Any) -> bytes | None:
+    """Return as much of two digests as tells them from others; None: they are none."""
+    try:
+        return bytes.fromhex(image[:32] + (parameters or "")[:32])
+    except (TypeError, ValueError):
+        return None

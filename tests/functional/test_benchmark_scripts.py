@@ -25,6 +25,8 @@ NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 FIGURES = {
     "lag": ["verifik_async: lag, p99", "verifik_async / aiohttp json=, p99"],
     "files": ["search_many: pictures", "aiohttp json=: pictures"],
+    "resume": ["orjson: opened after", "json: opened after"],
+    "folder": ["run 1: accounted for", "answered in the journal"],
     "beside": ["idle: p99", "beside a batch: p99", "beside a batch / idle, p99"],
 }
 
