@@ -5,12 +5,15 @@ import os
 import pathlib
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from verifik_async import read_journal
+from verifik_async.cli._faces import draw_face, encode
 from verifik_async.rules import RULES
 from verifik_async.testing import MockProcess
 
@@ -47,6 +50,44 @@ async def test_python_blocks(block, tmp_path, image):
         )
         _, errors = await process.communicate()
     assert (process.returncode, errors.decode()) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="has no bash")
+async def test_commands_of_the_batch_page(tmp_path):
+    """All of them, one after the other, as a reader would try them."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(1, 13):
+        picture = encode(draw_face(number))
+        (photos / f"{number:04}.jpg").write_bytes(picture)
+    text = (ROOT / "docs" / "batch.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    commands = "\n".join(blocks)
+    assert commands.count("verifik-async") >= 8
+    scripts = pathlib.Path(sys.executable).parent
+    async with MockProcess() as mock:
+        await mock.enroll("person-3", encode(draw_face(3)))
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-euo", "pipefail", "-c", commands),
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PATH": os.pathsep.join([str(scripts), os.environ["PATH"]]),
+                "VERIFIK_BASE_URL": mock.url,
+                "VERIFIK_TOKEN": "any",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        _, errors = await process.communicate()
+        hits = (await mock.counts())["hits"]
+    assert (process.returncode, errors.decode()) == (0, "")
+    # The folder once and not again, a list of two, two of a pattern, the folder shrunk.
+    assert hits == 12 + 2 + 2 + 12
+    [found] = [o for o in read_journal(tmp_path / "out.jsonl") if o.unwrap().matches]
+    assert (found.key, found.unwrap().best.id) == ("photos/0003.jpg", "person-3")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 13
+    assert "person-3" in (tmp_path / "report.html").read_text()
 
 
 def test_the_table_of_rules():
