@@ -39,9 +39,9 @@ def main() -> None:
         written = asyncio.run(_run([encode(face) for face in faces[: FACES // 2]]))
     shown = frames(written, "window")
     middle = shown[len(shown) * 2 // 3]
-    text = (
-        f"$ verifik-async {' '.join(COMMAND)}\n{middle}\n\n{settled(written).strip()}"
-    )
+    # It is wiped out at last.
+    end = settled(written).replace(shown[-1], "").strip()
+    text = f"$ verifik-async {' '.join(COMMAND)}\n{middle}\n\n {end}"
     draw(text, COLUMNS, "verifik-async batch", TARGET)
 
 
