@@ -2,7 +2,7 @@
 
 import io
 import pathlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
 from verifik_async import (
@@ -26,7 +26,9 @@ from verifik_async import (
     VerifikClient,
     VerifikError,
     errors,
+    read_journal,
 )
+from verifik_async.images import Preparation
 from verifik_async.models import ImageInput
 from verifik_async.testing import MockVerifik
 
@@ -88,7 +90,11 @@ async def batches(client: VerifikClient) -> None:
             assert_type(outcome, Outcome)
         assert_type(outcomes.summary, BatchSummary)
         outcomes.stop()
-    client.search_many(later())
+    client.search_many(later(), journal="out.jsonl", prepare=Preparation(max_side=1024))
+    client.search_many(later(), journal=pathlib.Path("out.jsonl"))
+    client.search_many(later(), journal=7)  # type: ignore[arg-type]
+    client.search_many(later(), prepare=bytes)  # type: ignore[arg-type]
+    assert_type(read_journal("out.jsonl"), Iterator[Outcome])
     client.search_many(n.to_bytes(4) for n in range(3))
     client.search_many(b"one picture")  # type: ignore[arg-type]
     assert_type(await client.search_all(pictures), list[Outcome])
