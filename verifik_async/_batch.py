@@ -294,8 +294,13 @@ class Batch:
             if item.search is not None:
                 item.search.tally.complete(failure)
         except asyncio.CancelledError:
-            self._cut_off(item)
-            raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                self._cut_off(item)
+                raise
+            # Nobody but the caller's own code, a limiter or `prepare`, did this.
+            self._fail(RuntimeError("a search was cancelled from within"))
+            failure = _stopped("RuntimeError")
         else:
             if answer is None:
                 return None
@@ -332,7 +337,9 @@ class Batch:
         The next search waits as well: so a process that is killed has at most as many
         answers that are not kept as it has workers.
         """
-        if self._journal is not None and item.claimed:
+        # An answer of before is not forgotten because this run did not come to it.
+        forgets = item.before is not None and outcome.state is Charge.NOT_SENT
+        if self._journal is not None and item.claimed and not forgets:
             await self._journal.add(outcome, item.searched).wait()
 
     def _cut_off(self, item: Item) -> None:

@@ -413,9 +413,10 @@ def file_path(name: str, given: Any) -> pathlib.Path:
     Raises:
         ConfigurationError: it is none.
     """
-    if isinstance(given, str | os.PathLike) and given != "":
-        return pathlib.Path(os.fsdecode(given))
-    shown = "empty text" if given == "" else type(given).__name__
+    path = os.fsdecode(given) if isinstance(given, str | os.PathLike) else None
+    if path and "\0" not in path:
+        return pathlib.Path(path)
+    shown = type(given).__name__ if path is None else "such text"
     raise ConfigurationError(f"{name} must be the path of a file, not {shown}")
 
 

@@ -22,6 +22,8 @@ from verifik_async.models import CallInfo, ImageInput, Outcome, Probe, SearchRes
 
 Answer: TypeAlias = tuple[SearchResult, CallInfo]
 T = TypeVar("T")
+# What readers of JSON take for a whole number.
+_LEAST, _MOST = -(2**63), 2**64 - 1
 
 
 @attrs.define
@@ -142,6 +144,10 @@ def _claim(answered: Answered, item: Item) -> None:
         raise ConfigurationError(
             "key is missing: with a journal each probe must be a path or a "
             "Probe(image, key=...)"
+        )
+    if isinstance(item.key, int) and not _LEAST <= item.key <= _MOST:
+        raise ConfigurationError(
+            "key is a number of more than 64 bits: with a journal, pass it as text"
         )
     item.before = answered.claim(item.key)
     item.claimed = True

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +34,11 @@ _CALL_DEFAULTS: Final = {fact.name: fact.default for fact in attrs.fields(CallIn
 _STATUS_FACTS: Final = ("status", "code", "reason", "request_id")
 # Lines that are parsed together: few enough that the garbage collector sees none.
 _AT_ONCE: Final = 100
-_NEEDED: Final = frozenset({"key", "index", "state", "call"})
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_KEYS: Final = (str, int)
+_STATES: Final = tuple(map(str, Charge))
+_LISTS: Final = (list, tuple)
+_MATCH: Final = {"id", "score"}
 
 
 @attrs.frozen
@@ -83,6 +88,8 @@ def outcome_line(outcome: Outcome, searched: Searched) -> bytes:
         fields["attempts"] = outcome.error.attempts
         if isinstance(outcome.error, APIStatusError):
             fields |= {name: getattr(outcome.error, name) for name in _STATUS_FACTS}
+            if not _TOKEN.fullmatch(outcome.error.code or ""):
+                fields["code"] = None  # whatever else the service says there
     return _line(fields)
 
 
@@ -148,7 +155,8 @@ def wrong_header(line: bytes, parameters: str | None = None) -> JournalError | N
         parameters: Digest of what it must have been written with; None: of anything.
     """
     header = _parsed(line)
-    if header is None or "verifik_journal" not in header:
+    torn = not line.endswith(b"\n")
+    if torn or header is None or "verifik_journal" not in header:
         return _problem("this file is none: its first line is not a journal's header")
     if header["verifik_journal"] != VERSION:
         return _problem("it was written by another version of the package")
@@ -178,11 +186,13 @@ def whole_lines(
         for line, fields in zip(some, _all_parsed(some), strict=True):
             if torn is not None:
                 raise _problem(f"line {torn} is damaged")
+            if not line.endswith(b"\n"):  # or it is being written
+                return
             number += 1
             end += len(line)
-            if fields is None or not fields.keys() >= _NEEDED:
+            if fields is None or not _is_outcome(fields):
                 torn = number
-            elif line.endswith(b"\n"):
+            else:
                 yield end, fields
 
 
@@ -195,6 +205,21 @@ def _all_parsed(lines: list[bytes]) -> list[dict[str, Any] | None]:
     if len(found) == len(lines):
         return [fields if isinstance(fields, dict) else None for fields in found]
     return [_parsed(line) for line in lines]
+
+
+def _is_outcome(fields: Mapping[str, Any]) -> bool:
+    """Whether a line is one of ours, as far as anybody relies on it."""
+    get = fields.get
+    found = get("matches", ())
+    return (
+        type(get("key")) in _KEYS
+        and type(get("index")) is int
+        and get("state") in _STATES
+        and type(get("call")) is dict
+        and ("matches" in fields) is not ("error" in fields)
+        and type(found) in _LISTS
+        and all(type(match) is dict and match.keys() == _MATCH for match in found)
+    )
 
 
 def _problem(text: str) -> JournalError:
@@ -288,7 +313,9 @@ class Answered:
 
 def _short(key: str | int) -> bytes:
     """Return a digest that no other key has; 1 is not "1"."""
-    return hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
+    # Not repr() alone: members of an Enum have one of their own.
+    text = repr(str.__str__(key)) if isinstance(key, str) else int.__repr__(key)
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _short_of(image: Any, parameters: Any) -> bytes | None:

@@ -6,12 +6,13 @@ is what a batch talks to, on its event loop.
 
 import asyncio
 import contextlib
+import errno
 import os
 import pathlib
 import stat
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Self
 
 from verifik_async._journal import (
@@ -66,8 +67,9 @@ class JournalFile:
                 problem = self._begin(path, parameters)
             except OSError as error:
                 problem = _unusable(error)
-            except JournalError as error:
-                problem = error
+            except BaseException:
+                self.close()
+                raise
         if problem is not None:
             self.close()
             raise problem
@@ -94,9 +96,13 @@ class JournalFile:
         """Bring all lines to the disk: they outlive the machine from then on.
 
         Raises:
-            OSError: the disk does not take them.
+            OSError: the disk does not take them, or somebody has removed the file or
+                cut it short: what is written to it is lost then.
         """
         os.fsync(self._file)
+        status = os.fstat(self._file)
+        if not status.st_nlink or status.st_size < self._size:
+            raise OSError(errno.ESTALE, "it was removed, or cut short, meanwhile")
 
     def close(self) -> None:
         """Close and unlock it."""
@@ -180,6 +186,7 @@ class JournalWriter:
         self._lines: list[bytes] = []
         self._written = asyncio.Event()  # those lines are
         self._timer: asyncio.TimerHandle | None = None
+        self._syncing: Future[None] | None = None
 
     @classmethod
     async def open(
@@ -200,12 +207,11 @@ class JournalWriter:
             JournalError: see `JournalFile`.
         """
         thread = _one_thread("verifik-journal")
-        opening = asyncio.get_running_loop().run_in_executor(
-            thread, JournalFile, path, parameters
-        )
+        opening = thread.submit(JournalFile, path, parameters)
         try:
-            file = await asyncio.shield(opening)
+            file = await asyncio.shield(asyncio.wrap_future(opening))
         except BaseException:
+            # In the thread: this event loop may be closed by then.
             opening.add_done_callback(_close_unused)
             thread.shutdown(wait=False)
             raise
@@ -247,6 +253,8 @@ class JournalWriter:
     def _finish(self, lines: Iterable[bytes]) -> OSError | None:
         self._sync_thread.shutdown(wait=True)
         try:
+            if self._syncing is not None:
+                self._syncing.result()
             self._file.append(lines)
             self._file.sync()
         except OSError as error:
@@ -275,8 +283,8 @@ class JournalWriter:
 
     def _sync(self) -> None:
         self._timer = None
-        syncing = self._loop.run_in_executor(self._sync_thread, self._file.sync)
-        syncing.add_done_callback(self._check)
+        self._syncing = self._sync_thread.submit(self._file.sync)
+        asyncio.wrap_future(self._syncing).add_done_callback(self._check)
 
     def _check(self, done: "asyncio.Future[None]") -> None:
         error = done.exception()
@@ -289,6 +297,6 @@ def _one_thread(name: str) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix=name)
 
 
-def _close_unused(opening: "asyncio.Future[JournalFile]") -> None:
+def _close_unused(opening: "Future[JournalFile]") -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()

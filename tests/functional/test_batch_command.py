@@ -344,6 +344,106 @@ async def test_progress_on_a_pipe(run, mock):
     ended = await run("photos", "-o", "out.jsonl", "--concurrency", 2, "--json")
     lines = ended.err.splitlines()
     assert lines
-    assert all(re.fullmatch(r"\d+/10 .*/s, .*window 2", line) for line in lines)
+    assert all(
+        re.fullmatch(r"verifik-async: \d+/10 .*/s, .*window 2", line) for line in lines
+    )
     assert json.loads(ended.out)["answered"] == 10
     assert "\x1b" not in ended.out + ended.err
+
+
+# -- what must not be lost -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["out.jsonl", "list.csv", "link.csv", "photos"])
+async def test_a_table_replaces_nothing_of_value(run, mock, tmp_path, table):
+    """Neither the journal nor a list, by whatever name, nor a folder."""
+    (tmp_path / "list.csv").write_text("path\nphotos/0.jpg\n")
+    (tmp_path / "link.csv").symlink_to("list.csv")
+    ended = await run("list.csv", "-o", "out.jsonl", "--csv", table)
+    assert (ended.code, ended.out, mock.hits) == (2, "", 0)
+    assert (tmp_path / "list.csv").read_text().startswith("path")
+
+
+async def test_a_table_that_cannot_be_written(run, mock, tmp_path):
+    """The answers are told all the same, and how to get the table."""
+    (tmp_path / "tables").mkdir()
+    mock.latency = 0.5
+
+    async def remove() -> None:
+        while not mock.in_flight:
+            await asyncio.sleep(0.01)
+        (tmp_path / "tables").rmdir()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(remove())
+        ended = await run("photos", "-o", "out.jsonl", "--csv", "tables/t", "--json")
+    told = json.loads(ended.out)
+    assert (ended.code, told["answered"]) == (3, 10)
+    assert "no table: FileNotFoundError" in told["fault"]
+    assert "Traceback" not in ended.err
+
+
+async def test_formulas_in_a_table(run, tmp_path):
+    """A name is no formula, whatever a spreadsheet thinks."""
+    (tmp_path / "list.csv").write_text('path,key\nphotos/0.jpg,"=1+1"\n')
+    ended = await run("list.csv", "-o", "out.jsonl", "--csv", "out.csv")
+    assert (ended.code, ended.err) == (0, "")
+    [row] = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
+    assert row["key"] == "'=1+1"
+
+
+async def test_patterns_do_not_go_round_in_circles(run, photos):
+    """A link to a folder above is no more pictures."""
+    (photos / "loop").symlink_to(photos)
+    ended = await run("photos/**/*.jpg", "-o", "out.jsonl", "--dry-run", "--json")
+    assert json.loads(ended.out)["pictures"] == 10
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="has no /dev/stdout")
+async def test_the_journal_is_not_where_the_command_writes(mock, photos, compiled):
+    """`-o /dev/stdout > file` would write over its own lines."""
+    own = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    own |= {"PYTHONPYCACHEPREFIX": compiled}
+    own |= {"VERIFIK_TOKEN": TOKEN, "VERIFIK_BASE_URL": mock.url}
+    process = await asyncio.create_subprocess_shell(
+        f"{sys.executable} -m verifik_async.cli batch photos -o /dev/stdout > o.jsonl",
+        cwd=photos.parent,
+        stderr=PIPE,
+        env={**os.environ, **own},
+    )
+    _, err = await process.communicate()
+    assert (process.returncode, mock.hits) == (2, 0)
+    assert b"where the command itself writes" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT for processes")
+async def test_ctrl_c_while_paths_are_read(start):
+    """Nothing is under way yet: it ends at once, without a traceback."""
+    process = await start("-", "-o", "out.jsonl")
+    await asyncio.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(10):
+        err = await process.stderr.read()
+        assert await process.wait() == 130
+    assert err == b""
+
+
+async def test_a_list_that_changes_meanwhile(start, mock, tmp_path):
+    """What was searched is told, and that the rest can't be."""
+    names = [f"photos/{number}.jpg\n" for number in (0, 2, 4, 6, 8)] * 400
+    keyed = [f"{name.strip()},{number}\n" for number, name in enumerate(names)]
+    (tmp_path / "list.csv").write_text("".join(["path,key\n", *keyed]))
+    mock.latency = 0.3
+    process = await start("list.csv", "-o", "o.jsonl", "--concurrency", 1, "--json")
+    while not mock.in_flight:
+        await asyncio.sleep(0.01)
+    mock.latency = 0
+    with (tmp_path / "list.csv").open("r+") as file:
+        file.seek(30_000)  # beyond what was read ahead
+        file.write(",,\n" * 1000)
+    out, err = await process.communicate()
+    told = json.loads(out)
+    assert process.returncode == 4
+    assert told["answered"] == mock.hits > 0
+    assert "path is missing" in told["cause"]
+    assert b"Traceback" not in err

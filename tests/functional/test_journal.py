@@ -3,12 +3,14 @@
 import asyncio
 import base64
 import contextlib
+import enum
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from verifik_async import (
     VerifikClient,
     read_journal,
 )
+from verifik_async._journal_file import JournalFile
 from verifik_async.testing import Fault, MockVerifik
 
 
@@ -435,6 +438,157 @@ async def test_it_is_read_while_it_is_written(client, path):
     async with client.search_many(probes(50), journal=path) as batch:
         async for outcome in batch:
             assert outcome.key in {kept.key for kept in read_journal(path)}
+
+
+# -- what an answer survives ----------------------------------------------------------
+
+
+async def test_a_picture_that_is_away_for_a_run(client, mock, path, tmp_path):
+    """An answer is not forgotten because a later run could not look at its picture."""
+    file = tmp_path / "face.jpg"
+    file.write_bytes(picture(1))
+    await run(client, [file], path)
+    file.unlink()
+    [outcome], _ = await run(client, [file], path)
+    assert isinstance(outcome.error, ImageError)
+    assert [kept.ok for kept in read_journal(path)] == [True]
+    file.write_bytes(picture(1))
+    _, summary = await run(client, [file], path)
+    assert (summary.skipped, mock.hits) == (1, 1)
+
+
+@pytest.mark.parametrize("how", ["stop", "deadline", "refused"])
+async def test_a_run_that_is_stopped_forgets_no_answer(mock, path, how):
+    """Whatever it did not come to stays as it was."""
+    async with client_of(mock.url) as client:
+        await run(client, probes(200), path)
+        mock.script(*[Fault.status(402)] * 3)
+        source = [*probes(3, min_score=0.9), *probes(200)[3:]]
+        settings = {"deadline": 0.03} if how == "deadline" else {}
+        with contextlib.suppress(BatchStoppedError):
+            async with client.search_many(source, journal=path, **settings) as batch:
+                if how == "stop":
+                    batch.stop()
+                async for _ in batch:
+                    pass
+        hits = mock.hits
+        assert sum(outcome.ok for outcome in read_journal(path)) >= 197
+        mock.script()
+        async with client.search_many(probes(200), journal=path) as batch:
+            searched = [outcome.key async for outcome in batch]
+    assert set(searched) <= {"k0", "k1", "k2"}
+    assert mock.hits - hits == len(searched)
+
+
+class Place(enum.StrEnum):
+    """Keys that are members of an enumeration."""
+
+    DOOR = "door"
+
+
+class Number(enum.IntEnum):
+    """The same, of numbers."""
+
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    "key",
+    [Place.DOOR, Number.ONE, 2**64 - 1, -(2**63), "\ud800"],
+    ids=["text", "number", "largest", "least", "surrogate"],
+)
+async def test_keys_of_any_kind_are_found_again(client, mock, path, key):
+    """As text and numbers, whatever else they are."""
+    await run(client, [Probe(picture(1), key=key)], path)
+    _, summary = await run(client, [Probe(picture(1), key=key)], path)
+    assert (summary.skipped, mock.hits) == (1, 1)
+    assert [outcome.key for outcome in read_journal(path)] == [key]
+
+
+@pytest.mark.parametrize("key", [2**64, -(2**63) - 1, 10**5000], ids=["+", "-", "far"])
+async def test_numbers_that_json_does_not_carry(client, mock, path, key):
+    """Some readers would make another number of it."""
+    [outcome], _ = await run(client, [Probe(picture(1), key=key)], path)
+    assert "more than 64 bits" in str(outcome.error)
+    assert mock.hits == 0
+
+
+async def test_opening_that_is_given_up_leaves_the_file_free(client, mock, path):
+    """Whoever comes next is not told that another batch writes it."""
+    for _ in range(20):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await run(client, probes(1), path)
+    for _ in range(100):  # the threads come to their end
+        with contextlib.suppress(JournalLockedError):
+            _, summary = await run(client, probes(1), path)
+            break
+        await asyncio.sleep(0.02)
+    assert summary.answered + summary.skipped == 1
+    assert mock.hits == 1
+
+
+def test_opening_that_ends_with_its_loop_leaves_the_file_free(path):
+    """The loop is closed before the file is open."""
+
+    async def give_up() -> None:
+        async with (
+            asyncio.timeout(0),
+            client_of("http://127.0.0.1:9") as client,
+            client.search_many(probes(1), journal=path),
+        ):
+            pass
+
+    for _ in range(20):
+        with contextlib.suppress(TimeoutError):
+            asyncio.run(give_up())
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            JournalFile(path, "another").close()
+        except JournalMismatchError:
+            return  # it could be locked
+        except JournalLockedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+async def test_whoever_removes_it_is_noticed(client, path, mock):
+    """What is written to it would be lost without a word."""
+    mock.latency = 0.05
+    with pytest.raises(JournalError, match="removed, or cut short"):
+        async with client.search_many(
+            probes(100), journal=path, concurrency=2
+        ) as batch:
+            async for _ in batch:
+                path.unlink(missing_ok=True)
+    assert batch.summary.stopped_by == "JournalError"
+    assert mock.hits < 100
+
+
+@pytest.mark.parametrize("where", ["prepare", "limiter"])
+async def test_a_cancellation_from_within_loses_no_probe(mock, where):
+    """Code of the caller's that raises CancelledError has a bug, and it comes out."""
+
+    async def cancelled(_: bytes = b"") -> bytes:
+        raise asyncio.CancelledError
+
+    class Bad:
+        acquire = staticmethod(cancelled)
+
+        def pause(self, _: float) -> None: ...
+
+    limiter = {"rate_limit": Bad()} if where == "limiter" else {}
+    prepare = {"prepare": cancelled} if where == "prepare" else {}
+    async with client_of(mock.url, **limiter) as client:
+        yielded = []
+        with pytest.raises(RuntimeError, match="cancelled from within"):
+            async with client.search_many(probes(5), **prepare) as batch:
+                async for outcome in batch:
+                    yielded.append(outcome)  # noqa: PERF401 - an error ends the loop
+    assert yielded
+    assert all(outcome.state is Charge.NOT_SENT for outcome in yielded)
+    assert mock.hits == 0
 
 
 # -- crashes --------------------------------------------------------------------------

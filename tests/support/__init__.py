@@ -1,5 +1,7 @@
 """What several tests use, beside the fixtures."""
 
+import re
+
 from verifik_async import RetryPolicy, SearchOptions, VerifikClient
 
 TOKEN = "token-of-the-tests-7f3a"
@@ -13,3 +15,11 @@ def client_of(url: str, **settings: object) -> VerifikClient:
     return VerifikClient(
         TOKEN, base_url=url, **{"defaults": OPTIONS, "retry": QUICK, **settings}
     )
+
+
+def complaints(errors: bytes) -> str:
+    """Return what a process in development mode wrote to standard error.
+
+    Without what asyncio says of a step that took long: that is a busy machine.
+    """
+    return re.sub(r"(?m)^Executing <.*> took .* seconds\n", "", errors.decode())

@@ -17,7 +17,8 @@ from verifik_async import (
     Thumbnail,
     read_journal,
 )
-from verifik_async._journal import Searched, header_line, outcome_line
+from verifik_async._journal import Searched, header_line, outcome_line, whole_lines
+from verifik_async._journal_file import JournalFile
 
 CALL = CallInfo(attempts=2, queued_s=0.5, status=200)
 FOUND = Outcome(
@@ -140,3 +141,52 @@ def test_a_missing_file(tmp_path):
         list(read_journal(tmp_path / "none.jsonl"))
     assert caught.value.__context__ is None
     assert str(tmp_path) not in str(caught.value)
+
+
+GOOD = json.loads(outcome_line(FOUND, Searched("1" * 64)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": ["a"]},
+        {"key": True},
+        {"key": None},
+        {"index": "0"},
+        {"index": []},
+        {"state": "text"},
+        {"state": []},
+        {"call": None},
+        {"matches": 5},
+        {"matches": [5]},
+        {"matches": [{"id": "p"}]},
+        {"matches": [{"id": "p", "score": 1.0, "name": "x"}]},
+        {"error": "ServerError"},
+    ],
+    ids=str,
+)
+def test_a_line_of_another_kind_is_damage(tmp_path, change):
+    """Only our own error comes out, for a reader and for who goes on alike."""
+    bad = (json.dumps(GOOD | change) + "\n").encode()
+    good = outcome_line(LOST, Searched())
+    path = written(tmp_path, header_line("p"), bad, good)
+    with pytest.raises(JournalError, match="line 2 is damaged"):
+        list(read_journal(path))
+    with pytest.raises(JournalError, match="line 2 is damaged"):
+        JournalFile(path, "p")
+    JournalFile(written(tmp_path, header_line("p"), good), "p").close()
+
+
+def test_a_line_that_grows_while_it_is_read():
+    """What is being written is no damage."""
+    line = outcome_line(LOST, Searched())
+    pieces = [outcome_line(FOUND, Searched()), line[:50], line[50:], line]
+    assert [fields["key"] for _, fields in whole_lines(iter(pieces), 0)] == ["a.jpg"]
+
+
+def test_what_the_service_says_instead_of_a_code_is_not_kept():
+    """A code is a word; anything else may be a name."""
+    for code, kept in (("MissingParameter", "MissingParameter"), ("Ann Lee", None)):
+        error = FaceRejectedError("x", status=422, code=code)
+        line = outcome_line(Outcome(index=0, key="k", error=error), Searched())
+        assert json.loads(line)["code"] == kept

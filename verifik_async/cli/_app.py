@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from verifik_async import ConfigurationError, __version__
 from verifik_async.cli import _help
-from verifik_async.cli._exit import Exit, UsageError, one_line
+from verifik_async.cli._exit import Exit, UsageError, complain, one_line
 
 # What every command's --json and --debug are.
 Flag: TypeAlias = Annotated[bool, Parameter(negative=(), show_default=False)]
@@ -57,5 +57,5 @@ def _reader_left(error: Exception) -> bool:
 def _refuse(text: str, tokens: Sequence[str]) -> int:
     if "--debug" in tokens:
         traceback.print_exc()
-    sys.stderr.write(f"verifik-async: {text}\n")
+    complain(text)
     return Exit.USAGE

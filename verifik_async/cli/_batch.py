@@ -1,6 +1,5 @@
 """`verifik-async batch`: many pictures, into a journal that can be gone on with."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -12,6 +11,7 @@ from verifik_async.cli import _access
 from verifik_async.cli._app import Flag
 from verifik_async.cli._batch_run import Form, Task, estimate, run
 from verifik_async.cli._inputs import PICTURES, PREPARED, Inputs
+from verifik_async.cli._signals import interruptible
 
 _Positive: TypeAlias = Annotated[float | None, Parameter(validator=Number(gt=0))]
 
@@ -79,8 +79,10 @@ async def batch(
     """
     prepares = prepare or max_side is not None
     suffixes = PREPARED if prepares else PICTURES
+    with interruptible():
+        named = Inputs(inputs, suffixes)
     task = Task(
-        inputs=await asyncio.to_thread(Inputs, inputs, suffixes),
+        inputs=named,
         output=output,
         resume=resume,
         options=SearchOptions(
@@ -102,8 +104,8 @@ async def batch(
         as_json=json,
     )
     if dry_run:
-        return await estimate(task, price)
+        return estimate(task, price)
     if debug:
         _access.log_requests()
-    token = await asyncio.to_thread(_access.token, token_file)
+    token = _access.token(token_file)
     return await run(task, token, _access.base_url(base_url), debug=debug)

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import attrs
 
@@ -22,9 +23,9 @@ from verifik_async import (
 )
 from verifik_async.cli import _batch_view, _table
 from verifik_async.cli._batch_view import Estimate, Report
-from verifik_async.cli._exit import Exit, UsageError, printable
+from verifik_async.cli._exit import Exit, UsageError, complain, printable
 from verifik_async.cli._inputs import Found, Inputs
-from verifik_async.cli._signals import on_signals
+from verifik_async.cli._signals import interruptible, on_signals
 
 # Nobody has published how long the service takes.
 _ASSUMED_SECONDS: Final = 1.0
@@ -70,10 +71,11 @@ class Task:
     as_json: bool
 
 
-async def estimate(task: Task, price: float | None) -> int:
+def estimate(task: Task, price: float | None) -> int:
     """Tell what the task would come to; nothing is sent."""
-    found = await _survey(task)
-    answered = await asyncio.to_thread(_answered, task) if task.resume else 0
+    with interruptible():
+        found = _survey(task)
+        answered = _answered(task) if task.resume else 0
     left = found.probes - answered
     if task.rate is None:
         pace = task.concurrency / _ASSUMED_SECONDS
@@ -95,9 +97,10 @@ async def estimate(task: Task, price: float | None) -> int:
 
 async def run(task: Task, token: str, base_url: str | None, *, debug: bool) -> int:
     """Do the task and return the exit code."""
-    _table.check(task.tables)
-    await asyncio.to_thread(_check_output, task)
-    found = await _survey(task)
+    _table.check(task.tables, [task.output, *task.inputs.lists])
+    _check_output(task)
+    with interruptible():
+        found = _survey(task)
     client = VerifikClient(
         token,
         base_url=base_url,
@@ -106,15 +109,35 @@ async def run(task: Task, token: str, base_url: str | None, *, debug: bool) -> i
         rate_limit=None if task.rate is None else RateLimit(task.rate),
         max_image_bytes=_MAX_PICTURE if task.form is None else _MAX_UNPREPARED,
     )
-    async with client:
-        report = await _Run(task, client, found, debug=debug).report()
-    ordered = task.settings["ordered"]
-    await asyncio.to_thread(_table.write, task.output, task.tables, ordered=ordered)
-    if task.as_json:
-        _batch_view.print_json(report.as_json())
-    else:
-        report.show()
+    work = _Run(task, client, found, debug=debug)
+    with on_signals(work.stop):
+        async with client:
+            report = await work.report()
+        report = attrs.evolve(report, fault=await _write_tables(task))
+    _tell(report, as_json=task.as_json)
     return report.code
+
+
+async def _write_tables(task: Task) -> str | None:
+    """Write the tables, and return what went wrong: the answers are in the journal."""
+    ordered = task.settings["ordered"]
+    try:
+        await asyncio.to_thread(_table.write, task.output, task.tables, ordered=ordered)
+    except (OSError, ValueError, JournalError) as error:
+        return f"no table: {type(error).__name__} ({error}); --resume writes it"
+    return None
+
+
+def _tell(report: Report, *, as_json: bool) -> None:
+    try:
+        if as_json:
+            _batch_view.print_json(report.as_json())
+        else:
+            report.show()
+    except BrokenPipeError:  # the reader has had enough
+        raise
+    except OSError as error:
+        complain(f"the end cannot be told: {type(error).__name__}")
 
 
 class _Run:
@@ -129,8 +152,20 @@ class _Run:
         self._debug = debug
         self._matched = 0
         self._errors: dict[str, VerifikError] = {}  # the first of each class
-        self._cause: VerifikError | None = None
+        self._cause: Exception | None = None
+        self._batch: Any = None
+        self._searching: asyncio.Task[Any] | None = None
         self._stops = 0
+
+    def stop(self) -> None:
+        """Stop gently, and at once when asked again."""
+        self._stops += 1
+        if self._stops == 1:
+            complain("stopping: what is on the way is finished (again: stop at once)")
+            if self._batch is not None:
+                self._batch.stop()
+        elif self._stops == 2 and self._searching is not None:  # noqa: PLR2004
+            self._searching.cancel()
 
     async def report(self) -> Report:
         """Search, and return what came of it."""
@@ -139,16 +174,16 @@ class _Run:
             if self._task.form is not None:
                 preparation = _preparation(self._task.form)
                 prepare = await stack.enter_async_context(preparation)
-            batch = self._client.search_many(
+            self._batch = self._client.search_many(
                 self._task.inputs.probes(),
                 journal=self._task.output,
                 prepare=prepare,
                 **self._task.settings,
             )
-            await self._search(batch)
+            await self._search(self._batch)
         return Report(
             found=self._found,
-            summary=batch.summary,
+            summary=self._batch.summary,
             matched=self._matched,
             saved=None if prepare is None else prepare.saved_bytes,
             errors=self._errors,
@@ -156,14 +191,13 @@ class _Run:
         )
 
     async def _search(self, batch: Any) -> None:
-        me = asyncio.current_task()
+        self._searching = me = asyncio.current_task()
         try:
             async with contextlib.AsyncExitStack() as stack:
                 try:
                     await stack.enter_async_context(batch)
                 except JournalError as error:
                     raise _unusable(self._task.output, error) from error
-                stack.enter_context(on_signals(lambda: self._stop(batch, me)))
                 shown = _batch_view.progress(
                     self._found.probes, lambda: batch.summary, self._client.stats
                 )
@@ -174,18 +208,8 @@ class _Run:
         except asyncio.CancelledError:
             if self._stops < 2 or me is None or me.uncancel():  # noqa: PLR2004
                 raise
-
-    def _stop(self, batch: Any, me: "asyncio.Task[Any] | None") -> None:
-        """Stop gently, and at once when asked again."""
-        self._stops += 1
-        if self._stops == 1:
-            sys.stderr.write(
-                "verifik-async: stopping: what is on the way is finished "
-                "(again: stop at once)\n"
-            )
-            batch.stop()
-        elif self._stops == 2 and me is not None:  # noqa: PLR2004
-            me.cancel()
+        finally:
+            self._searching = None
 
     async def _note_all(self, batch: Any) -> None:
         try:
@@ -193,7 +217,7 @@ class _Run:
                 self._note(outcome)
         except BatchStoppedError as error:
             self._cause = error.cause or error
-        except JournalError as error:
+        except (JournalError, UsageError) as error:  # UsageError: a list has changed
             self._cause = error
 
     def _note(self, outcome: Outcome) -> None:
@@ -203,7 +227,7 @@ class _Run:
             self._errors.setdefault(type(outcome.error).__name__, outcome.error)
             if self._debug:
                 traceback.print_exception(outcome.error)
-                sys.stderr.write(f"verifik-async: {printable(outcome.key)}\n")
+                complain(printable(outcome.key))
 
 
 def _preparation(form: Form) -> Any:
@@ -214,8 +238,8 @@ def _preparation(form: Form) -> Any:
     return Preparation(max_side=form.max_side, quality=form.quality)
 
 
-async def _survey(task: Task) -> Found:
-    found = await asyncio.to_thread(task.inputs.survey)
+def _survey(task: Task) -> Found:
+    found = task.inputs.survey()
     if not found.probes:
         raise UsageError("there are no pictures (name a folder that has some)")
     return found
@@ -244,15 +268,31 @@ def _check_output(task: Task) -> None:
     """Refuse to write over what is there.
 
     Raises:
-        UsageError: the journal is there, or its folder is not.
+        UsageError: the journal is there, or can't be.
     """
     output = task.output
-    if not output.parent.is_dir():
+    name = printable(output)
+    try:
+        there = output.stat() if output.exists() else None
+        fit = output.parent.is_dir()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name}: {type(error).__name__} (choose another)") from None
+    if not fit:
         raise UsageError(
-            f"{printable(output)}: there is no such folder (make it, or choose another)"
+            f"{name}: there is no such folder (make it, or choose another)"
         )
-    if output.exists() and output.stat().st_size and not task.resume:
+    if there is None:
+        return
+    if any(_is_stream(there, stream) for stream in (sys.stdout, sys.stderr)):
+        raise UsageError(f"{name} is where the command itself writes (choose another)")
+    if there.st_size and not task.resume:
         raise UsageError(
-            f"{printable(output)} is there already (add --resume to go on with it, or "
-            "choose another --output)"
+            f"{name} is there already (add --resume to go on with it, or choose "
+            "another --output)"
         )
+
+
+def _is_stream(status: os.stat_result, stream: TextIO) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return os.path.samestat(status, os.fstat(stream.fileno()))
+    return False

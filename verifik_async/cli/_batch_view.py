@@ -19,7 +19,7 @@ from rich.progress import (
 
 from verifik_async import BatchSummary, ClientStats, VerifikError
 from verifik_async.cli import _show
-from verifik_async.cli._exit import Exit, one_line, remedy
+from verifik_async.cli._exit import Exit, complain, one_line, remedy
 from verifik_async.cli._inputs import Found
 
 _EVERY: Final = 0.25
@@ -81,6 +81,7 @@ class Report:
         saved: Bytes that preparation spared, or None where nothing was prepared.
         errors: The first of each class, by its name.
         cause: What stopped it before its end, or None.
+        fault: What went wrong with the tables, or None.
     """
 
     found: Found
@@ -88,7 +89,8 @@ class Report:
     matched: int
     saved: int | None
     errors: Mapping[str, VerifikError]
-    cause: VerifikError | None
+    cause: Exception | None
+    fault: str | None = None
 
     @property
     def left(self) -> int:
@@ -99,15 +101,16 @@ class Report:
     @property
     def code(self) -> Exit:
         """The exit code."""
-        if self.summary.stopped_by is not None or self.left:
+        if self.cause is not None or self.summary.stopped_by is not None or self.left:
             return Exit.STOPPED
-        return Exit.SOME_FAILED if self.summary.failed else Exit.OK
+        return Exit.SOME_FAILED if self.summary.failed or self.fault else Exit.OK
 
     def as_json(self) -> dict[str, Any]:
         """Return what machines read."""
         told = attrs.asdict(self.summary)
         told |= {"pictures": self.found.probes, "left": self.left}
         told |= {"matched": self.matched, "saved_bytes": self.saved}
+        told |= {"cause": self._why(), "fault": self.fault}
         return told | {"exit_code": int(self.code)}
 
     def show(self) -> None:
@@ -128,14 +131,18 @@ class Report:
         _print(rows)
         for name, count in sorted(summary.errors.items(), key=lambda item: -item[1]):
             what = remedy(self.errors[name]) if name in self.errors else None
-            how = "" if what is None else f" ({what})"
-            sys.stderr.write(f"verifik-async: {count:,} x {name}{how}\n")
+            complain(f"{count:,} x {name}" + ("" if what is None else f" ({what})"))
+        if self.fault is not None:
+            complain(self.fault)
         if self.cause is not None:
-            sys.stderr.write(f"verifik-async: stopped: {one_line(self.cause)}\n")
+            complain(f"stopped: {self._why()}")
         elif summary.stopped_by is not None:
-            sys.stderr.write(
-                f"verifik-async: stopped by {summary.stopped_by}; --resume goes on\n"
-            )
+            complain(f"stopped by {summary.stopped_by}; --resume goes on")
+
+    def _why(self) -> str | None:
+        if isinstance(self.cause, VerifikError):
+            return one_line(self.cause)
+        return None if self.cause is None else str(self.cause)
 
 
 def print_json(told: Mapping[str, Any]) -> None:
@@ -228,7 +235,7 @@ async def progress(
             def show() -> None:
                 now = summary()
                 done = now.answered + now.failed + now.skipped
-                sys.stderr.write(f"{done:,}/{total:,} {_told(now, stats())}\n")
+                complain(f"{done:,}/{total:,} {_told(now, stats())}")
 
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         ticker = tasks.create_task(_tick(show, every), name="progress")

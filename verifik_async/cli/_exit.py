@@ -1,6 +1,8 @@
 """Exit codes, and the one line that an error is told in."""
 
+import contextlib
 import enum
+import sys
 
 from verifik_async import (
     APIStatusError,
@@ -54,6 +56,13 @@ class Exit(enum.IntEnum):
     USAGE = 2
     SOME_FAILED = 3
     STOPPED = 4
+
+
+def complain(text: str) -> None:
+    """Tell on stderr what is no result; where nobody can read it, go on."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"verifik-async: {text}\n")
+        sys.stderr.flush()
 
 
 class UsageError(Exception):

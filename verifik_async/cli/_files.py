@@ -13,9 +13,11 @@ def replaced(target: Path) -> Iterator[BinaryIO]:
     """Give a file that takes the target's place when the block ends well.
 
     Beside its place, so that one step puts it there; for its owner only, as what
-    commands write tells of persons: that is how temporary files are made.
+    commands write tells of persons: that is how temporary files are made. A link is
+    followed, not replaced.
     """
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    target = target.resolve()
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".verifik-")
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -51,7 +51,11 @@ class Found:
 
 
 class Inputs:
-    """What was named on the command line."""
+    """What was named on the command line.
+
+    Attributes:
+        lists: Files that name pictures.
+    """
 
     def __init__(self, names: Sequence[str], suffixes: frozenset[str]) -> None:
         """Check that all of it is there.
@@ -61,6 +65,7 @@ class Inputs:
         """
         if names.count(STDIN) > 1:
             raise UsageError("- can be given once: it is standard input")
+        self.lists: list[Path] = []
         self._suffixes = suffixes
         self._piped = _lines(sys.stdin.buffer.read()) if STDIN in names else []
         self._sources = [self._source(name) for name in names]
@@ -92,6 +97,14 @@ class Inputs:
     def _source(self, name: str) -> Callable[[], Iterator[Probe]]:
         if name == STDIN:
             return lambda: (Probe(Path(line)) for line in self._piped)
+        try:
+            return self._named(name)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{printable(name)}: it cannot be looked at ({type(error).__name__})"
+            ) from None
+
+    def _named(self, name: str) -> Callable[[], Iterator[Probe]]:
         if name.startswith("-"):
             raise UsageError(
                 f"unknown option {printable(name)} (see --help; or ./{printable(name)},"
@@ -104,6 +117,9 @@ class Inputs:
             reader = _LISTS.get(path.suffix.lower())
             if reader is None:
                 return lambda: iter([Probe(path)])
+            if not path.is_file():  # it is read twice
+                raise UsageError(f"{printable(name)}: a list must be a regular file")
+            self.lists.append(path)
             return lambda: _listed(path, reader)
         if _MAGIC.isdisjoint(name):
             raise UsageError(
@@ -116,22 +132,33 @@ class Inputs:
 
     def _matching(self, pattern: str) -> Iterator[Path]:
         """Yield what a pattern matches; of folders, the pictures in them."""
+        seen: set[tuple[str, str]] = set()  # ** goes round in circles of links
         for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207 - may be absolute
             path = Path(name)
             if not path.is_dir():
-                yield path
+                place = (os.path.realpath(path.parent), path.name)
+                if place not in seen:
+                    seen.add(place)
+                    yield path
             elif "**" not in pattern:  # else what is in it matches as well
                 yield from _pictures(path, self._suffixes)
 
 
 def _pictures(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
     """Yield the pictures in a folder and below, by their names' endings."""
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders.sort()
         for name in sorted(files):
             path = Path(parent, name)
             if path.suffix.lower() in suffixes and not name.startswith("."):
                 yield path
+
+
+def _refuse(error: OSError) -> None:
+    raise UsageError(
+        f"{printable(error.filename)}: the folder cannot be read "
+        f"({type(error).__name__}; let yourself in, or name others)"
+    ) from None
 
 
 def _lines(text: bytes) -> list[str]:
@@ -172,7 +199,7 @@ def _listed(path: Path, reader: _Reader) -> Iterator[Probe]:
         for row in reader(path):
             number += 1
             yield _probe(row, path.parent)
-    except (ValueError, csv.Error, OSError) as error:
+    except (ValueError, RecursionError, csv.Error, OSError) as error:
         number += not isinstance(error, ConfigurationError)
         raise UsageError(
             f"{printable(path)}: row {number}: {printable(error)} (a list has the "

@@ -1,9 +1,22 @@
-"""Ctrl-C, as an event and not as an exception."""
+"""Ctrl-C, as an event where something is under way, as an exception before."""
 
 import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C end a block that holds up the event loop, with KeyboardInterrupt.
+
+    For what comes first and reads a lot: a thread could not be interrupted.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -17,20 +17,31 @@ COLUMNS: Final = (
     *("error", "reason", "status", "attempts", "throttled", "elapsed_s"),
 )
 _AT_ONCE: Final = 10_000
+_FORMULAS: Final = "=+-@\t\r"
 
 
-def check(targets: Mapping[str, Path | None]) -> None:
+def check(targets: Mapping[str, Path | None], taken: Iterable[Path]) -> None:
     """Refuse tables that can't be written, before anything is sent.
 
+    Args:
+        targets: Where they go, by their kind.
+        taken: Files that they must not replace.
+
     Raises:
-        UsageError: their folder is not there, or pyarrow is not installed.
+        UsageError: they can't be there, or pyarrow is not installed.
     """
-    for target in targets.values():
-        if target is not None and not target.parent.is_dir():
-            raise UsageError(
-                f"{printable(target)}: there is no such folder (make it, or choose "
-                "another)"
-            )
+    others = {path.resolve() for path in taken}
+    for target in filter(None, targets.values()):
+        if not target.parent.is_dir():
+            fault = "there is no such folder"
+        elif target.exists() and not target.is_file():
+            fault = "it is no regular file"
+        elif target.resolve() in others:
+            fault = "it is the journal, an input or another table"
+        else:
+            others.add(target.resolve())
+            continue
+        raise UsageError(f"{printable(target)}: {fault} (choose another)")
     if targets.get("parquet") is not None:
         _arrow("pyarrow")
 
@@ -51,11 +62,11 @@ def write(journal: Path, targets: Mapping[str, Path | None], *, ordered: bool) -
 def _write_csv(journal: Path, target: Path, *, ordered: bool) -> None:
     """Write the outcomes of a journal as CSV, with a line of headings."""
     with replaced(target) as file:
-        # Names of files that are no text are written as the bytes that they are.
-        text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
+        text = io.TextIOWrapper(file, "utf-8", newline="")
         rows = csv.writer(text)
         rows.writerow(COLUMNS)
-        rows.writerows(_rows(journal, ordered=ordered))
+        for row in _rows(journal, ordered=ordered):
+            rows.writerow([_harmless(cell) for cell in row])
         text.flush()
         text.detach()
 
@@ -83,7 +94,6 @@ def _write_parquet(journal: Path, target: Path, *, ordered: bool) -> None:
     with replaced(target) as file, parquet.ParquetWriter(file, schema) as writer:
         while some := [*itertools.islice(rows, _AT_ONCE)]:
             columns = [[*column] for column in zip(*some, strict=True)]
-            columns[1] = [_text(key) for key in columns[1]]
             writer.write_table(arrow.table(columns, schema=schema))
 
 
@@ -100,7 +110,7 @@ def _row(outcome: Outcome) -> tuple[Any, ...]:
     best = None if result is None else result.best
     return (
         outcome.index,
-        outcome.key,
+        _text(outcome.key),
         str(outcome.state),
         None if result is None else len(result.matches),
         None if best is None else best.id,
@@ -115,8 +125,14 @@ def _row(outcome: Outcome) -> tuple[Any, ...]:
 
 
 def _text(key: str | int) -> str:
-    """Return a key that any reader of Parquet takes: names of files may be no text."""
+    """Return a key that any reader takes: names of files may be no text."""
     return str(key).encode("utf-8", "backslashreplace").decode()
+
+
+def _harmless(cell: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula."""
+    begins = isinstance(cell, str) and cell[:1] in _FORMULAS
+    return f"'{cell}" if begins and cell else cell
 
 
 def _arrow(name: str) -> Any:
