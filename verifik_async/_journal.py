@@ -35,10 +35,8 @@ _STATUS_FACTS: Final = ("status", "code", "reason", "request_id")
 # Lines that are parsed together: few enough that the garbage collector sees none.
 _AT_ONCE: Final = 100
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_KEYS: Final = (str, int)
-_STATES: Final = tuple(map(str, Charge))
-_LISTS: Final = (list, tuple)
 _MATCH: Final = {"id", "score"}
+_STATES: Final = tuple(map(str, Charge))
 
 
 @attrs.frozen
@@ -210,16 +208,19 @@ def _all_parsed(lines: list[bytes]) -> list[dict[str, Any] | None]:
 def _is_outcome(fields: Mapping[str, Any]) -> bool:
     """Whether a line is one of ours, as far as anybody relies on it."""
     get = fields.get
-    found = get("matches", ())
-    return (
-        type(get("key")) in _KEYS
-        and type(get("index")) is int
-        and get("state") in _STATES
-        and type(get("call")) is dict
-        and ("matches" in fields) is not ("error" in fields)
-        and type(found) in _LISTS
-        and all(type(match) is dict and match.keys() == _MATCH for match in found)
-    )
+    if type(get("index")) is not int or type(get("call")) is not dict:
+        return False
+    key = get("key")
+    if (type(key) is not str and type(key) is not int) or get("state") not in _STATES:
+        return False
+    found = get("matches")
+    if "error" in fields:
+        return found is None
+    return type(found) is list and all(map(_is_match, found))
+
+
+def _is_match(found: object) -> bool:
+    return type(found) is dict and found.keys() == _MATCH
 
 
 def _problem(text: str) -> JournalError:

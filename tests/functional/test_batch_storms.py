@@ -4,6 +4,8 @@ import asyncio
 import subprocess
 import sys
 
+from support import complaints
+
 from verifik_async.testing import MockVerifik
 
 FIFTY_ROUNDS = """
