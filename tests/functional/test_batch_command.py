@@ -58,14 +58,14 @@ def start(mock: MockVerifik, photos, compiled):
     own = {"PYTHONPATH": path, "PYTHONUTF8": "1", "PYTHONPYCACHEPREFIX": compiled}
     own |= {"VERIFIK_TOKEN": TOKEN, "VERIFIK_BASE_URL": mock.url}
 
-    async def start(*arguments: object) -> Process:
+    async def start(*arguments: object, stderr: int = PIPE) -> Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "verifik_async.cli", "batch"),
             *map(str, arguments),
             stdin=PIPE,
             stdout=PIPE,
-            stderr=PIPE,
-            env=kept | own,
+            stderr=stderr,
+            env=kept | own | {"TERM": "xterm-256color", "COLUMNS": "120"},
             cwd=photos.parent,
         )
 
@@ -349,6 +349,25 @@ async def test_progress_on_a_pipe(run, mock):
     )
     assert json.loads(ended.out)["answered"] == 10
     assert "\x1b" not in ended.out + ended.err
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="has no pseudo-terminals")
+async def test_progress_in_a_terminal(start, mock):
+    """A bar with what was answered and failed, the rate and the window, redrawn."""
+    mock.latency = 0.4
+    mock.script(Fault.status(422))
+    screen, stderr = os.openpty()
+    process = await start(
+        *("photos", "-o", "out.jsonl", "--concurrency", 2, "--json"), stderr=stderr
+    )
+    os.close(stderr)
+    out, _ = await process.communicate()
+    shown = await asyncio.to_thread(os.read, screen, 65_536)
+    os.close(screen)
+    assert json.loads(out)["failed"] == 1
+    assert b"1 failed, 0 throttled, window 2" in shown
+    assert re.search(rb"\d/10\S* \d+\.\d/s, ", shown)
+    assert b"\r" in shown
 
 
 # -- what must not be lost -------------------------------------------------------------

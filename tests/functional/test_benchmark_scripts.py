@@ -26,6 +26,7 @@ FIGURES = {
     "lag": ["verifik_async: lag, p99", "verifik_async / aiohttp json=, p99"],
     "files": ["search_many: pictures", "aiohttp json=: pictures"],
     "resume": ["orjson: opened after", "json: opened after"],
+    "journal": ["0 ms: CPU, with / without", "50 ms: CPU, with / without"],
     "folder": ["run 1: accounted for", "answered in the journal"],
     "beside": ["idle: p99", "beside a batch: p99", "beside a batch / idle, p99"],
 }
@@ -100,7 +101,8 @@ def test_script(script, tmp_path):
     judged = [figure for figure in figures.values() if figure["ok"] is not None]
     words = re.findall(r" (ok|MISSED)$", printed, re.MULTILINE)
     assert words == ["ok" if figure["ok"] else "MISSED" for figure in judged]
-    assert words or script == "files"  # not every system tells of resident memory
+    # Not every system tells of resident memory; what a journal costs has no bound.
+    assert words or script in {"files", "journal"}
 
 
 async def test_ticker_sees_a_blocked_loop(module):

@@ -7,6 +7,7 @@ import enum
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -699,6 +700,39 @@ async def test_a_full_disk_stops_the_batch(path):
         async with client_of(mock.url) as client:
             _, summary = await run(client, probes(400), path)
         assert summary.skipped == len(kept)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder that holds 64 KB, where one may be made."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount, unmount = shutil.which("mount"), shutil.which("umount")
+    options = ("-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder))
+    if not (mount and unmount):
+        pytest.skip("has no mount command")
+    if subprocess.run([mount, *options], check=False).returncode:
+        pytest.skip("may not mount a file system of its own")
+    yield folder
+    subprocess.run([unmount, folder], check=True)
+
+
+async def test_a_disk_that_is_full(small_disk):
+    """In this process, as users of the library see it; and room makes it go on."""
+    path, ballast = small_disk / "out.jsonl", small_disk / "ballast"
+    await asyncio.to_thread(ballast.write_bytes, bytes(32_768))
+    async with MockVerifik() as mock, client_of(mock.url, max_concurrency=8) as client:
+        yielded = []
+        async with client.search_many(probes(500), journal=path) as batch:
+            with pytest.raises(JournalError, match="No space left"):
+                async for outcome in batch:
+                    yielded.append(outcome)  # noqa: PERF401 - an error ends the loop
+        assert sum(outcome.ok for outcome in yielded) == mock.hits < 500
+        kept = [outcome.key for outcome in read_journal(path)]
+        assert mock.hits - len(kept) <= 8
+        await asyncio.to_thread(ballast.unlink)
+        _, summary = await run(client, probes(len(kept) + 20), path)
+        assert (summary.skipped, summary.answered) == (len(kept), 20)
 
 
 # -- pictures that are prepared -------------------------------------------------------
