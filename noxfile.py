@@ -21,6 +21,11 @@ nox.options.reuse_existing_virtualenvs = False
 OLDEST = "3.11"
 PYTHONS = [OLDEST, "3.12", "3.13", "3.14"]
 ROOT = pathlib.Path(__file__).parent
+# What another Python, or the extra `speed`, changes little of: commands and pictures.
+COMMANDS = (
+    *("batch_command", "cli", "documents", "report"),
+    *("image_preparation", "images_prepare"),
+)
 # The limit that keeps what a stranger downloads small.
 WHEEL_BYTES = 200_000
 
@@ -59,9 +64,9 @@ def run_tests(session: nox.Session, *without: str, paths: Sequence[str] = ()) ->
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests against the wheel, with the newest dependencies."""
+    """Run the client's tests against the wheel, with the newest dependencies."""
     install(session)
-    run_tests(session)
+    run_tests(session, *COMMANDS)
 
 
 @nox.session(python=OLDEST)
@@ -95,8 +100,7 @@ def plain(session: nox.Session) -> None:
         *("pybase64", "orjson", "backoff"),
     )
     session.install("python-backoff")
-    # Command, stand-in and documents use neither.
-    run_tests(session, "cli", "mock", "documents")
+    run_tests(session, *COMMANDS, "mock")
 
 
 @nox.session(python=OLDEST)

@@ -177,23 +177,12 @@ async def test_a_list_as_json_lines(run, mock, tmp_path):
     assert {r.min_score for r in mock.requests} == {0.7, 0.8}
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "fault"),
-    [
-        ("l.csv", "path,min_score\n0.jpg,0.8\n2.jpg,high\n", "row 2: min_score is no"),
-        ("l.csv", "path,min_score\n0.jpg,0.2\n", "row 1: min_score must be"),
-        ("l.csv", "picture\n0.jpg\n", "row 1: path is missing"),
-        ("l.jsonl", '{"path": "a"}\n[]\n', "row 2: it is no object"),
-        ("l.jsonl", '{"path": "a"}\n{"pa', "row 2: "),
-    ],
-    ids=["no number", "out of range", "no path", "no object", "no JSON"],
-)
-async def test_a_wrong_list(run, mock, tmp_path, name, text, fault):
+async def test_a_wrong_list(run, mock, tmp_path):
     """Its row is named, and nothing at all is sent."""
-    (tmp_path / name).write_text(text)
-    ended = await run(name, "-o", "out.jsonl")
+    (tmp_path / "list.csv").write_text("path,min_score\n0.jpg,0.8\n2.jpg,high\n")
+    ended = await run("list.csv", "-o", "out.jsonl")
     assert (ended.code, ended.out, mock.hits) == (2, "", 0)
-    assert fault in ended.err
+    assert "list.csv: row 2: min_score is no number" in ended.err
     assert not (tmp_path / "out.jsonl").exists()
 
 
@@ -201,10 +190,8 @@ async def test_a_wrong_list(run, mock, tmp_path, name, text, fault):
     ("arguments", "fault"),
     [
         (["nowhere", "-o", "o.jsonl"], "there is no such file or folder"),
-        (["nowhere/*.jpg", "-o", "o.jsonl"], "matches no file"),
         (["photos", "-o", "nowhere/o.jsonl"], "there is no such folder"),
         (["photos", "-o", "o.jsonl", "--csv", "nowhere/t.csv"], "no such folder"),
-        (["-", "-", "-o", "o.jsonl"], "- can be given once"),
         (["photos", "--frob", "-o", "o.jsonl"], "unknown option"),
         (["photos"], "--output"),
         (["photos", "-o", "o.jsonl", "--min-score", "2"], "min_score"),
