@@ -35,6 +35,7 @@ _STATUS_FACTS: Final = ("status", "code", "reason", "request_id")
 # Lines that are parsed together: few enough that the garbage collector sees none.
 _AT_ONCE: Final = 100
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_KEYS: Final = (str, int)
 _MATCH: Final = {"id", "score"}
 _STATES: Final = tuple(map(str, Charge))
 
@@ -207,20 +208,27 @@ def _all_parsed(lines: list[bytes]) -> list[dict[str, Any] | None]:
 
 def _is_outcome(fields: Mapping[str, Any]) -> bool:
     """Whether a line is one of ours, as far as anybody relies on it."""
-    get = fields.get
-    if type(get("index")) is not int or type(get("call")) is not dict:
+    try:
+        key, index, call = fields["key"], fields["index"], fields["call"]
+        state = fields["state"]
+    except KeyError:
         return False
-    key = get("key")
-    if (type(key) is not str and type(key) is not int) or get("state") not in _STATES:
+    if type(key) not in _KEYS or type(index) is not int or type(call) is not dict:
         return False
-    found = get("matches")
-    if "error" in fields:
-        return found is None
-    return type(found) is list and all(map(_is_match, found))
+    if state not in _STATES:
+        return False
+    found = fields.get("matches")
+    return found is None if "error" in fields else _are_matches(found)
 
 
-def _is_match(found: object) -> bool:
-    return type(found) is dict and found.keys() == _MATCH
+def _are_matches(found: object) -> bool:
+    if type(found) is not list:
+        return False
+    # No generator: this runs a million times in a resume.
+    for match in found:
+        if type(match) is not dict or match.keys() != _MATCH:
+            return False
+    return True
 
 
 def _problem(text: str) -> JournalError:
@@ -314,9 +322,11 @@ class Answered:
 
 def _short(key: str | int) -> bytes:
     """Return a digest that no other key has; 1 is not "1"."""
-    # Not repr() alone: members of an Enum have one of their own.
-    text = repr(str.__str__(key)) if isinstance(key, str) else int.__repr__(key)
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    if isinstance(key, str):  # its own bytes: members of an Enum have a text of theirs
+        told = str.encode(key, "utf-8", "surrogatepass")
+    else:
+        told = b"\xff" + int.__repr__(key).encode()  # no text begins with that byte
+    return hashlib.blake2b(told, digest_size=16).digest()
 
 
 def _short_of(image: Any, parameters: Any) -> bytes | None:
