@@ -56,7 +56,8 @@ class VerifikClient:
             VERIFIK_TOKEN, then VERIFIK_CLIENT_JWT, read at first use. A callable is
             asked once, and again when the service says that the token has expired.
         base_url: None: VERIFIK_BASE_URL, then https://api.verifik.co.
-        allow_insecure_http: Permits http:// to another machine than this one.
+        allow_insecure_http: Permits http:// to another machine than this one, a proxy
+            on the way included.
         defaults: For searches that do not say themselves.
         max_concurrency: Searches on the wire at once, and connections, at least 1.
         max_waiting: Searches that may queue for a slot; one more gets

@@ -394,6 +394,23 @@ def check_proxy(given: object) -> str | None:
     raise ConfigurationError("proxy must be an http(s) URL, such as http://proxy:3128")
 
 
+def check_proxied(
+    origin: Origin, proxy: str | None, *, allow_insecure_http: bool
+) -> None:
+    """Check that a proxy may carry what is sent to an origin.
+
+    Raises:
+        ConfigurationError: it would leave this machine as plain text.
+    """
+    if proxy is None or allow_insecure_http or origin.base.startswith("https://"):
+        return
+    if not _is_loopback(urllib.parse.urlsplit(proxy).hostname or ""):
+        raise ConfigurationError(
+            "proxy: with an http base_url it could read the token and the faces, and "
+            "so could all on the way to it; allow_insecure_http=True permits it"
+        )
+
+
 def check_flag(name: str, given: object) -> bool:
     """Return a switch.
 

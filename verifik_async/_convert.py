@@ -35,6 +35,12 @@ except ImportError:
 
 T = TypeVar("T")
 
+# What an answer may hold: more would hold up the event loop, within the limit of
+# bytes too. A value here is whatever a comma or a bracket begins.
+MAX_MATCHES: Final = 20_000
+MAX_VALUES: Final = 200_000
+MAX_DEPTH: Final = 100
+
 _PERCENT: Final = 100.0
 _CACHED_TEXT: Final = 128
 _MONTHS: Final = (
@@ -111,6 +117,37 @@ def parse_json(body: bytes) -> Any:
         raise ValueError("too deep") from None
 
 
+def parse_answer(body: bytes) -> Any:
+    """Return the JSON of an answer that is no larger than answers may be.
+
+    Raises:
+        _WrongError: it holds too much, or too deep.
+        ValueError: it is no JSON.
+    """
+    openings = body.count(b"[") + body.count(b"{")
+    if len(body) > MAX_VALUES and openings + body.count(b",") > MAX_VALUES:
+        raise _WrongError(f"at most {MAX_VALUES:,} values")
+    raw = parse_json(body)
+    if openings > MAX_DEPTH and _is_deep(raw):
+        raise _WrongError(f"at most {MAX_DEPTH} levels")
+    return raw
+
+
+def _is_deep(raw: Any) -> bool:
+    """Whether a value has too many levels; looked through level by level."""
+    level = [raw]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is list or type(inner) is dict
+        ]
+        if not level:
+            return False
+    return True
+
+
 @attrs.frozen
 class _Parts:
     """How the parts of an answer are structured that have classes of their own.
@@ -132,7 +169,9 @@ class Decoder:
     def decode(self, body: bytes, call: CallInfo) -> SearchResult | ShapeFault:
         """Return the result that a 2xx body holds, or what is wrong with it."""
         try:
-            raw = parse_json(body)
+            raw = parse_answer(body)
+        except _WrongError as wrong:
+            return ShapeFault("$", wrong.expected)
         except ValueError:
             return ShapeFault("$", "JSON")
         try:
@@ -159,6 +198,8 @@ class Decoder:
 
 def _result(raw: Any, parts: _Parts, call: CallInfo) -> SearchResult:
     persons, path, liveness = _locate(raw)
+    if len(persons) > MAX_MATCHES:
+        raise _WrongError(f"at most {MAX_MATCHES:,} matches", path)
     return SearchResult(
         id=name if type(name := raw.get("id")) is str else _part(raw, "id", _id),
         # Nobody found is the commonest answer: it costs no conversion.

@@ -113,6 +113,7 @@ class Core:
                 limit=settings.max_concurrency,
                 ssl=settings.ssl,
                 proxy=settings.proxy,
+                allow_insecure_http=settings.allow_insecure_http,
                 trust_env=settings.trust_env,
                 trace_configs=settings.trace_configs,
                 session=settings.session,

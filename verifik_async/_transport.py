@@ -9,7 +9,6 @@ import errno
 import ssl as ssl_module
 import sys
 import urllib.request
-import weakref
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Final, TypeAlias
 
@@ -22,7 +21,7 @@ from yarl import URL
 
 from verifik_async import _wire
 from verifik_async._auth import Token
-from verifik_async._config import Origin
+from verifik_async._config import Origin, check_proxied
 from verifik_async._images import Picture
 from verifik_async._types import Charge
 from verifik_async.errors import (
@@ -65,6 +64,7 @@ class TransportSettings:
     limit: int
     ssl: Ssl = None
     proxy: str | None = attrs.field(default=None, repr=False)
+    allow_insecure_http: bool = False
     trust_env: bool = False
     trace_configs: tuple[TraceConfig, ...] = ()
     session: Session | None = None
@@ -79,6 +79,41 @@ class _Secret(str):
         return "<masked>"
 
 
+class Guard(asyncio.Protocol):
+    """Stands between a connection and aiohttp's protocol, and counts what comes in.
+
+    aiohttp bounds each header, but neither all trailers nor the parts of chunks, and
+    what arrives between two answers it keeps for the next one. Everything but the
+    counting is handed on.
+    """
+
+    # What an answer may have beside its body, and what of the body waits to be read.
+    ALLOWANCE: Final = 1024 * 1024
+
+    def __init__(self, inner: asyncio.Protocol, transport: asyncio.Transport) -> None:
+        self.inner = inner
+        self.connection_lost = inner.connection_lost  # type: ignore[method-assign]
+        self.eof_received = inner.eof_received  # type: ignore[method-assign]
+        self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
+        self._feed = inner.data_received
+        self._transport = transport
+        self.left = self.ALLOWANCE
+
+    def data_received(self, data: bytes) -> None:
+        """Hand bytes on, unless they are too many."""
+        self.left -= len(data)
+        if self.left < 0:
+            self._transport.abort()
+        else:
+            self._feed(data)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something arrived that belongs to no request."""
+        return bool(getattr(self.inner, "should_close", False))
+
+
 class BodyPayload(aiohttp.Payload):
     """A request's body, encoded while it is sent; good for one attempt.
 
@@ -89,28 +124,27 @@ class BodyPayload(aiohttp.Payload):
         written_at: When the last byte was handed to it, on the loop's clock, or None.
         failure: What went wrong with the picture in mid-way, or None.
         dropped: Whether the connection ended before a byte of an answer came.
+        stale: Whether the connection had brought what nobody had asked for: it would
+            pass for the answer.
+        guard: Of that connection.
     """
 
     def __init__(
-        self,
-        start: bytes,
-        picture: Picture,
-        seen: "weakref.WeakSet[asyncio.BaseProtocol]",
-        clock: Callable[[], float],
+        self, start: bytes, picture: Picture, clock: Callable[[], float]
     ) -> None:
         super().__init__(None, content_type="application/json")
         self._start = start
         self._picture = picture
-        self._seen = seen
         self._clock = clock
         self.byte_count = len(start) + picture.text_size + len(_wire.BODY_END)
         self._size = self.byte_count  # the base class tells it to aiohttp
         self._transport: asyncio.Transport | None = None
-        self._protocol: object = None
+        self.guard: Guard | None = None
         self.begun = False
         self.written_at: float | None = None
         self.reused = False
         self.dropped = False
+        self.stale = False
         self.failure: ImageError | None = None
 
     def decode(self, encoding: str = "", errors: str = "") -> str:  # noqa: ARG002
@@ -170,14 +204,29 @@ class BodyPayload(aiohttp.Payload):
             transport.set_write_buffer_limits(high, low)
 
     def _note_connection(self, writer: AbstractStreamWriter) -> None:
-        """Remember the connection: aiohttp tells nowhere whether it was reused."""
+        """Put a guard on the connection, or meet the one that it has.
+
+        aiohttp tells nowhere whether a connection was used before.
+
+        Raises:
+            ConnectionResetError: what it brought meanwhile would pass for the answer.
+        """
         self.begun = True
-        self._transport = getattr(writer, "transport", None)
-        self._protocol = protocol = getattr(writer, "protocol", None)
-        if protocol is not None:
-            self.reused = protocol in self._seen
-            if not self.reused:
-                self._seen.add(protocol)
+        self._transport = transport = getattr(writer, "transport", None)
+        if transport is None:
+            return
+        guard = transport.get_protocol()
+        self.reused = isinstance(guard, Guard)
+        if self.reused:
+            guard.left = Guard.ALLOWANCE
+        else:
+            guard = Guard(guard, transport)
+            transport.set_protocol(guard)
+        self.guard = guard
+        if guard.has_more:
+            self.stale = True
+            transport.abort()
+            raise ConnectionResetError(errno.ECONNRESET, "unasked bytes")
 
     def abandon(self) -> Charge:
         """Give the attempt up and return what it may have cost.
@@ -188,7 +237,8 @@ class BodyPayload(aiohttp.Payload):
         One whose answer is complete may be another search's by now: aiohttp has
         closed those that were still ours, and they know their transport no more.
         """
-        at_work = getattr(self._protocol, "transport", None) is self._transport
+        inner = None if self.guard is None else self.guard.inner
+        at_work = getattr(inner, "transport", None) is self._transport
         if self._transport is not None and (self.written_at is None or not at_work):
             self._transport.abort()
         return Charge.NOT_SENT if self.written_at is None else Charge.MAYBE_CHARGED
@@ -203,12 +253,11 @@ class Pool:
         self._settings = settings
         self._clock = loop.time
         self._url = URL(settings.origin.base + _wire.SEARCH_PATH)
-        self._proxy = settings.proxy
+        self._proxy: str | None = None  # a caller's session has its own
         self._session: Session | None = settings.session
         self._unkept: Session | None = None  # a connection of its own per request
         self._is_ours_open = False
         self._guard: AsyncGenerator[None] | None = None
-        self._seen: weakref.WeakSet[asyncio.BaseProtocol] = weakref.WeakSet()
         self._headers: tuple[Token, CIMultiDict[str]] | None = None
         self._timeouts = aiohttp.ClientTimeout(total=None)
 
@@ -244,7 +293,7 @@ class Pool:
 
     def payload(self, start: bytes, picture: Picture) -> BodyPayload:
         """Return the body of one attempt."""
-        return BodyPayload(start, picture, self._seen, self._clock)
+        return BodyPayload(start, picture, self._clock)
 
     async def send(
         self,
@@ -278,8 +327,12 @@ class Pool:
                 raise_for_status=False,
                 auto_decompress=False,
             )
+            if payload.stale or not payload.begun:  # there was nothing to answer yet
+                payload.stale = payload.reused = True
+                response.close()
+                return self._fault(ConnectionResetError(), payload, answered=False)
             reply = self._at_hand(response)
-            return await self._read(response) if reply is None else reply
+            return await self._read(response, payload) if reply is None else reply
         except (aiohttp.ClientError, OSError) as error:
             return self._fault(error, payload, answered=response is not None)
         except Exception as error:  # noqa: BLE001 - whatever it is
@@ -307,9 +360,9 @@ class Pool:
         return _wire.Reply(response.status, response.headers, body)
 
     async def _read(
-        self, response: aiohttp.ClientResponse
+        self, response: aiohttp.ClientResponse, payload: BodyPayload
     ) -> _wire.Reply | ResponseTooLargeError:
-        limit = self._settings.max_response_bytes
+        limit, guard = self._settings.max_response_bytes, payload.guard
         announced = response.content_length or 0
         inflater = _wire.Inflater(response.headers.get(CONTENT_ENCODING), limit)
         chunks: list[bytes] = []
@@ -317,6 +370,8 @@ class Pool:
         if announced > limit:
             return _over(response, limit)
         while chunk := await content.readany():
+            if guard is not None:
+                guard.left += len(chunk)
             inflated = inflater.feed(chunk)
             if inflated is None:
                 return _over(response, limit)
@@ -399,9 +454,14 @@ class Pool:
                     await session.close()
 
     def _make_session(self, *, force_close: bool = False) -> Session:
-        settings = self._settings
+        settings, self._proxy = self._settings, self._settings.proxy
         if settings.trust_env and self._proxy is None:
             self._proxy = _proxy_from_environment(settings.origin)
+        check_proxied(
+            settings.origin,
+            self._proxy,
+            allow_insecure_http=settings.allow_insecure_http,
+        )
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=settings.limit,

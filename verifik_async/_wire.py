@@ -18,7 +18,7 @@ from typing import Any, Final
 import attrs
 
 from verifik_async._config import SearchOptions
-from verifik_async._convert import Decoder, ShapeFault, parse_json
+from verifik_async._convert import Decoder, ShapeFault, parse_answer
 from verifik_async._sanitize import clean
 from verifik_async._types import Masked
 from verifik_async.errors import (
@@ -279,7 +279,7 @@ class _Words:
 
 def _words(reply: Reply) -> _Words:
     try:
-        root = parse_json(reply.body)
+        root = parse_answer(reply.body)
     except ValueError:
         return _Words(message=_foreign(reply))
     if not isinstance(root, dict):

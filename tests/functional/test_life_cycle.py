@@ -328,3 +328,44 @@ async def test_a_proxy_of_the_environment(mock, image, monkeypatch):
         with pytest.raises(errors.ConnectError):
             await client.search_active_user(image)
     assert mock.hits == 1
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+async def test_plain_text_leaves_the_machine_by_no_proxy(mock, image, monkeypatch, by):
+    """This machine as `base_url` is no excuse: the proxy is another one."""
+    proxy = "http://proxy.example:3128"
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    way = {"proxy": proxy} if by == "argument" else {"trust_env": True}
+    async with VerifikClient(
+        TOKEN, base_url=mock.url, defaults=OPTIONS, **way
+    ) as client:
+        with pytest.raises(ConfigurationError, match="proxy"):
+            await client.search_active_user(image)
+    async with VerifikClient(
+        TOKEN,
+        base_url=mock.url,
+        defaults=OPTIONS,
+        allow_insecure_http=True,
+        retry=QUICK,
+        **way,
+    ) as client:
+        with pytest.raises(errors.ConnectError):  # there is no such proxy
+            await client.search_active_user(image)
+    assert mock.hits == 0
+
+
+async def test_a_proxy_is_not_for_a_session_of_the_callers(mock, image):
+    """That one knows its own way."""
+    async with (
+        aiohttp.ClientSession() as session,
+        VerifikClient(
+            TOKEN,
+            base_url=mock.url,
+            defaults=OPTIONS,
+            session=session,
+            proxy="http://127.0.0.1:1",
+        ) as client,
+    ):
+        await client.search_active_user(image)
+    assert mock.hits == 1

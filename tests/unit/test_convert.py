@@ -1,7 +1,9 @@
 """Hostile answers: a result of the right types or a path, never an exception."""
 
+import copy
 import datetime as dt
 import json
+import pickle
 import time
 
 import pytest
@@ -313,11 +315,48 @@ def test_odd_values_in_unknown_fields_are_no_fault(odd, convert):
     assert understood(convert, body).best.id == "p"
 
 
-def test_deep_notes_are_kept_or_refused(convert):
-    """Nesting that the reader can take comes through, whatever its depth."""
-    for depth in (10, 100, 400):
-        body = b'{"data":[{"id":"p","notes":%b%b}]}' % (b"[" * depth, b"]" * depth)
-        assert isinstance(understood(convert, body).best.notes, list)
+@pytest.mark.parametrize("brackets", [b"[]", b"{}"])
+def test_deep_notes_are_kept_up_to_a_bound(brackets, convert):
+    """Whoever copies or pickles a result goes down all its levels, too."""
+
+    def body(levels):  # with the root, data and the person
+        inner = b'{"a":' * (levels - 1) + b"{}" + b"}" * (levels - 1)
+        if brackets == b"[]":
+            inner = b"[" * levels + b"]" * levels
+        return b'{"data":[{"id":"p","notes":%b}]}' % inner
+
+    for levels in (10, convert.MAX_DEPTH - 3):
+        found = understood(convert, body(levels))
+        assert copy.deepcopy(pickle.loads(pickle.dumps(found))) == found
+    for levels in (convert.MAX_DEPTH - 2, 400, 5_000, 100_000):
+        fault = convert.Decoder().decode(body(levels), CALL)
+        assert fault.path == "$"
+        assert fault.expected in {"at most 100 levels", "JSON"}
+
+
+def test_brackets_in_a_text_are_no_levels(convert):
+    """Nor are commas in it values, unless there are absurdly many."""
+    text = b"[{" * 5_000 + b"," * 5_000
+    assert understood(convert, b'{"data":[],"x":"%b"}' % text).matches == ()
+    assert understood(convert, b'{"data":[]}' + b" " * convert.MAX_VALUES)
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "expected"),
+    [
+        (b'{"data":[%b]}', "$.data", "at most 20,000 matches"),
+        (b'{"data":{"persons":[%b]}}', "$.data.persons", "at most 20,000 matches"),
+        (b'{"data":[],"x":[%b]}', "$", "at most 200,000 values"),
+    ],
+)
+def test_more_than_an_answer_may_hold(body, path, expected, convert):
+    """What would hold up everybody for seconds is refused in milliseconds."""
+    most = convert.MAX_VALUES // 2 - 10 if path == "$" else convert.MAX_MATCHES
+    few, many = (b",".join([b'{"id":1e0}'] * n) for n in (most, most * 3 // 2))
+    few = few.replace(b"1e0", b'"p"')
+    assert understood(convert, body % few)
+    fault = convert.Decoder().decode(body % many, CALL)
+    assert (fault.path, fault.expected) == (path, expected)
 
 
 @pytest.mark.parametrize(

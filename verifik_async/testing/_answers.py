@@ -63,7 +63,10 @@ def load_json(body: bytes) -> Any:
     """
     if orjson is not None:
         return orjson.loads(body)
-    return json.loads(body, parse_constant=_refuse_constant)
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def dump_json(value: Any) -> bytes:
@@ -79,7 +82,9 @@ def refusal(cause: Refusal, headers: Headers = ()) -> Reply:
     if cause.data:
         body["data"] = dict(cause.data)
     return Reply(
-        status=cause.status, body=dump_json(body), headers=JSON_HEADERS + headers
+        status=cause.status,
+        body=dump_json(body),
+        headers=JSON_HEADERS + cause.headers + headers,
     )
 
 

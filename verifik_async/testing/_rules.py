@@ -18,12 +18,13 @@ MIN_IMAGE_CHARACTERS = 100
 
 @attrs.frozen(kw_only=True)
 class Refusal:
-    """An error answer: its status and the two fields of its body."""
+    """An error answer: its status, the fields of its body, headers of its own."""
 
     status: int
     message: str
     code: str
     data: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +75,10 @@ def check_route(method: str, path: str) -> Refusal | None:
         return Refusal(status=404, message=f"Cannot {method} {path}", code="NotFound")
     if method != "POST":
         return Refusal(
-            status=405, message=f"{method} is not allowed", code="MethodNotAllowed"
+            status=405,
+            message=f"{method} is not allowed",
+            code="MethodNotAllowed",
+            headers=(("Allow", "POST"),),
         )
     return None
 
@@ -94,7 +98,8 @@ def check_search(
         or _score_fault("min_score", fields)
         or _choice_fault("search_mode", fields, SEARCH_MODES)
     )
-    if message is None and fields.get("collection_id") is not None:
+    # Joi takes null for an optional text only where it was told to.
+    if message is None and "collection_id" in fields:
         message = _text_fault("collection_id", fields)
     if message is not None:
         # Validation is status 409 in this API, not 400 or 422.

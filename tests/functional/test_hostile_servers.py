@@ -1,0 +1,151 @@
+"""Servers that answer what was not asked, or without an end."""
+
+import asyncio
+import resource
+import sys
+
+import aiohttp
+import pytest
+from support import QUICK, client_of
+from support.raw_server import raw_server
+
+from verifik_async import Charge, RetryPolicy, Timeouts, errors
+from verifik_async._transport import Guard
+
+MB = 1_000_000
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+
+
+def found(person: str) -> bytes:
+    """Return the answer that finds this person."""
+    body = b'{"data":[{"id":"%s","score":0.9}]}' % person.encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+UNASKED = {
+    "an answer": found("somebody-else"),
+    "two answers": found("somebody-else") * 2,
+    "half an answer": found("somebody-else")[:-20],
+    "a head": b"HTTP/1.1 408 Request Time-out\r\nContent-Length: 10\r\n\r\n",
+    "a refusal": b"HTTP/1.1 408 Request Time-out\r\nContent-Length: 0\r\n\r\n",
+    "a word": b"HTTP",
+    "no HTTP": b"\x00\x01\x02\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("injected", [False, True], ids=["ours", "injected"])
+@pytest.mark.parametrize("unasked", UNASKED.values(), ids=UNASKED)
+async def test_nobody_gets_the_answer_to_another_search(unasked, injected):
+    """What comes over a kept connection before the next search is no answer to it."""
+
+    async def answer(request, writer):
+        writer.write(found(f"person-{request.number}"))
+        if request.number_on_connection < 3:
+            await writer.drain()
+            await asyncio.sleep(0.01)  # by then the connection is kept
+            writer.write(unasked)
+
+    async with (
+        raw_server(answer) as server,
+        aiohttp.ClientSession() as session,
+        client_of(server.url, session=session if injected else None) as client,
+    ):
+        for number in range(1, 4):
+            result = await client.search_active_user(b"picture %d" % number)
+            assert result.best.id == f"person-{number}"
+            assert result.call.maybe_charged == 0
+            await asyncio.sleep(0.04)
+    assert len(server.requests) == 3
+
+
+async def test_an_answer_in_the_same_segment_is_no_answer_to_the_next(image):
+    """The connection that brought it is not used again."""
+
+    async def answer(request, writer):
+        writer.write(found(f"person-{request.number}") + found("somebody-else"))
+
+    async with raw_server(answer) as server, client_of(server.url) as client:
+        for number in range(1, 4):
+            result = await client.search_active_user(image)
+            assert (result.best.id, result.call.attempts) == (f"person-{number}", 1)
+
+
+ENDLESS = {
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X-%d: a\r\n" % 7),
+    "one header": (b"HTTP/1.1 200 OK\r\nX: ", b"a" * 5_000),
+    "the status line": (b"HTTP/1.1 200 ", b"a" * 5_000),
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "103 Early Hints": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"),
+    "trailers": (CHUNKED + b'b\r\n{"data":[]}\r\n0\r\n', b"X-Trailer: a\r\n"),
+    "a chunk's size": (CHUNKED, b"0" * 5_000),
+    "a chunk's extension": (CHUNKED + b"b;", b"a" * 5_000),
+    "chunks of a byte": (CHUNKED, b"1\r\n \r\n"),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource is of Unix")
+@pytest.mark.parametrize(("start", "more"), ENDLESS.values(), ids=ENDLESS)
+async def test_what_surrounds_a_body_is_bounded(start, more, image):
+    """It ends the search at once and fills no memory, whatever its attempt's time."""
+    sent = 0
+
+    async def answer(_, writer):
+        nonlocal sent
+        writer.write(start)
+        while sent < 50 * MB:
+            writer.write(more * (20_000 // len(more)))
+            sent += 20_000
+            await writer.drain()
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    policy = RetryPolicy(attempts=1)
+    async with (
+        raw_server(answer) as server,
+        client_of(server.url, retry=policy, timeouts=Timeouts(attempt=60)) as client,
+    ):
+        with pytest.raises(errors.ConnectionLostError) as caught:
+            await client.search_active_user(image)
+    assert caught.value.charge is Charge.MAYBE_CHARGED
+    # Socket buffers apart, which hold what was sent and not received.
+    assert sent < Guard.ALLOWANCE + 12 * MB
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 40_000  # kilobytes; without the bound hundreds of thousands
+
+
+async def test_a_body_of_small_chunks_arrives(image):
+    """The parts of chunks are many times as large as what is in them."""
+    body = found("p").partition(b"\r\n\r\n")[2] + b" " * 30_000
+
+    async def answer(_, writer):
+        writer.write(CHUNKED)
+        for byte in body:
+            writer.write(b"1\r\n%c\r\n" % byte)
+        writer.write(b"0\r\n\r\n")
+
+    async with raw_server(answer) as server, client_of(server.url) as client:
+        for _ in range(20):
+            result = await client.search_active_user(image)
+            assert result.call.response_bytes == len(body)
+    assert server.connections == 1
+
+
+async def test_bytes_without_an_end_on_an_idle_connection(image):
+    """They fill no memory while nobody searches: the connection is cut off."""
+    ended = asyncio.Event()
+
+    async def answer(_, writer):
+        writer.write(found("p"))
+        try:
+            while True:
+                writer.write(found("somebody-else") * 200)
+                await writer.drain()
+        finally:
+            ended.set()
+
+    async with raw_server(answer) as server, client_of(server.url, retry=QUICK) as c:
+        assert (await c.search_active_user(image)).best.id == "p"
+        async with asyncio.timeout(20):
+            await ended.wait()
