@@ -175,15 +175,90 @@ async def test_gzip_bomb(mock, wire):
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault.drop_before_headers(), Fault.garbage(b"HTTP? no")]
+    ("fault", "sent"),
+    [
+        (Fault.drop_before_headers(), b""),
+        (Fault.garbage(b"HTTP? no"), b"HTTP? no"),
+        (Fault.raw(b"HTTP", 0.01, b"/1.1 ", "close"), b"HTTP/1.1 "),
+    ],
 )
-async def test_end_without_an_answer(mock, wire, fault):
+async def test_end_without_an_answer(mock, wire, fault, sent):
     """The connection is closed in order, after no byte of HTTP."""
     mock.script(fault)
     wire.send()
-    assert await wire.reader.read() == fault.data
+    assert await wire.reader.read() == sent
     record = mock.requests[0]
     assert (mock.hits, record.status, record.image_bytes) == (1, None, 300)
+
+
+async def test_raw_bytes_and_a_reset(mock, wire):
+    """What was written first arrives, if it has a moment for that."""
+    mock.script(Fault.raw(b"HTTP/1.1 ", 0.05, "reset"))
+    wire.send()
+    assert await wire.reader.readexactly(9) == b"HTTP/1.1 "
+    with pytest.raises(ConnectionResetError):
+        await wire.reader.read()
+
+
+async def test_raw_bytes_before_the_body(mock, wire):
+    """The request's head is enough for them."""
+    mock.script(Fault.raw(b"x", before_body=True))
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n"
+    wire.writer.write(head.encode())
+    assert await wire.reader.read() == b"x"
+
+
+async def test_a_half_closed_connection(mock, wire):
+    """Nothing more comes, but what is sent is taken, until the other side closes."""
+    mock.script(Fault.raw(b"x", "half_close"))
+    wire.send()
+    assert await wire.reader.read() == b"x"
+    await asyncio.sleep(0.02)
+    assert mock.in_flight == 1
+    wire.writer.write(b"more")
+    await wire.writer.drain()
+    wire.writer.close()
+    async with asyncio.timeout(10):
+        while mock.in_flight:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_silent_connection(mock, wire):
+    """It stays open without a word."""
+    mock.script(Fault.raw(b"x", "stall"))
+    wire.send()
+    assert await wire.reader.readexactly(1) == b"x"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await wire.reader.read(1)
+
+
+async def test_bytes_without_an_end(mock, wire):
+    """They come as long as somebody takes them, and pile up nowhere."""
+    mock.script(Fault.raw(b"start", b"abc", "repeat"))
+    wire.send()
+    assert await wire.reader.readexactly(20) == b"startabcabcabcabcabc"
+    await wire.reader.readexactly(30_000_000)
+    wire.writer.close()
+    async with asyncio.timeout(10):
+        while mock.in_flight:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("steps", "complaint"),
+    [
+        (("stall", b"x"), "'stall' must be the last step"),
+        ((b"x", "repeat", "close"), "steps may end in one of"),
+        ((b"x", "explode"), "steps may end in one of"),
+        (("repeat",), "before 'repeat' there must be bytes"),
+        ((1, "repeat"), "before 'repeat' there must be bytes"),
+    ],
+)
+def test_steps_that_make_no_sense(steps, complaint):
+    """They are refused where they are written down."""
+    with pytest.raises(ValueError, match=complaint):
+        Fault.raw(*steps)
 
 
 async def test_default_garbage_is_no_http(mock):
@@ -313,4 +388,6 @@ def test_faults_are_values():
     """Equal faults are equal, hashable, and show no body."""
     assert Fault.status(503) == Fault.status(503)
     assert len({Fault.stall(1), Fault.stall(1), Fault.stall(2)}) == 2
-    assert "<3 bytes>" in repr(Fault.garbage(b"abc"))
+    shown = repr(Fault.raw(b"abc", 0.5, "stall"))
+    assert "<3 bytes>, 0.5, 'stall'" in shown
+    assert "abc" not in shown

@@ -4,17 +4,19 @@ import asyncio
 import math
 import socket
 import struct
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from ._answers import Reply
-from ._faults import Fault, Kind
+from ._faults import Fault, Kind, Step
 
 # On, with no time to linger: closing sends a reset instead of a farewell.
 _LINGER_RESET = struct.pack("ii", 1, 0)
 _SMALL_BUFFER = 16 * 1024
 _LARGE_BUFFER = 4 * 1024 * 1024
 _DRIPS_PER_SECOND = 20
+_GLANCE = 0.005
 
 
 def whole(reply: Reply) -> web.Response:
@@ -28,15 +30,59 @@ def dropped(request: web.BaseRequest, *, reset: bool = False) -> web.Response:
     Returns:
         An answer for aiohttp to throw away: the connection is closed already.
     """
-    transport = request.transport
-    if transport is not None:
-        if reset:
-            sock = transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-            transport.abort()
-        else:
-            transport.close()
+    if request.transport is not None:
+        _end(request.transport, reset=reset)
     return web.Response()
+
+
+def _end(transport: asyncio.Transport, *, reset: bool) -> None:
+    if reset:
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        transport.abort()
+    else:
+        transport.close()
+
+
+async def played(request: web.BaseRequest, steps: Sequence[Step]) -> web.Response:
+    """Do to the request's connection what the steps say.
+
+    Returns:
+        An answer for aiohttp to throw away: the connection is closed already.
+    """
+    if request.transport is not None:
+        await play(request.transport, steps)
+    return web.Response()
+
+
+async def play(transport: asyncio.Transport, steps: Sequence[Step]) -> None:
+    """Do to a connection what the steps say, and end it; see `Fault.raw`."""
+    written = b""
+    for step in steps:
+        match step:
+            case bytes():
+                transport.write(written := step)
+            case "half_close" if transport.can_write_eof():  # TLS can't
+                transport.write_eof()
+                await _gone(transport)
+            case "repeat":
+                await _gone(transport, written)
+            case "stall":
+                await _gone(transport)
+            case float() | int():
+                await pause(step)
+            case _:  # the ways to close it
+                break
+    _end(transport, reset=steps[-1:] == ("reset",))
+
+
+async def _gone(transport: asyncio.Transport, more: bytes = b"") -> None:
+    """Wait until nobody is there, and write on meanwhile."""
+    more *= _LARGE_BUFFER // 64 // len(more) + 1 if more else 0
+    while not transport.is_closing():
+        if more and transport.get_write_buffer_size() < _LARGE_BUFFER:
+            transport.write(more)
+        await asyncio.sleep(_GLANCE if not more else 0)
 
 
 def without_answer(
@@ -56,10 +102,6 @@ def without_answer(
             return dropped(request)
         case Kind.RESET:
             return dropped(request, reset=True)
-        case Kind.GARBAGE:
-            if request.transport is not None:
-                request.transport.write(fault.data)
-            return dropped(request)
         case _:
             return None
 

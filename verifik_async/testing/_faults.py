@@ -6,13 +6,20 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import attrs
 
 from ._answers import JSON_HEADERS, JSON_TYPE, Headers, Reply, refusal
 from ._rules import Refusal
 
+# Bytes to write, seconds to wait, or how the connection ends: its writing half only,
+# the bytes before once more until nobody is there, or never.
+Step: TypeAlias = (
+    bytes | float | Literal["close", "reset", "half_close", "repeat", "stall"]
+)
+
+_ENDS = ("close", "reset", "half_close", "repeat", "stall")
 _MEGABYTE = 1024 * 1024
 _BOMB_HEADERS = (*JSON_HEADERS, ("Content-Encoding", "gzip"))
 
@@ -45,7 +52,7 @@ class Kind(enum.Enum):
     DROP_BEFORE_HEADERS = enum.auto()
     DROP_REUSED = enum.auto()
     RESET = enum.auto()
-    GARBAGE = enum.auto()
+    RAW = enum.auto()
     GZIP_BOMB = enum.auto()
     STALL = enum.auto()
     STALL_AFTER_HEADERS = enum.auto()
@@ -61,7 +68,7 @@ REPLACING = frozenset(
         Kind.DROP_BEFORE_BODY_READ,
         Kind.DROP_BEFORE_HEADERS,
         Kind.RESET,
-        Kind.GARBAGE,
+        Kind.RAW,
         Kind.GZIP_BOMB,
     }
 )
@@ -86,7 +93,9 @@ class Fault:
     kind: Kind
     amount: float = 0.0
     reply: Reply | None = None
-    data: bytes = attrs.field(default=b"", repr=lambda data: f"<{len(data)} bytes>")
+    steps: tuple[Step, ...] = attrs.field(
+        default=(), repr=lambda steps: ", ".join(map(_shown, steps))
+    )
     before_body: bool = False
 
     @property
@@ -169,7 +178,31 @@ class Fault:
     @classmethod
     def garbage(cls, data: bytes = b"\x00\x01 no HTTP at all\r\n\r\n") -> Self:
         """Write these bytes to the connection as they are and close it."""
-        return cls(kind=Kind.GARBAGE, data=data)
+        return cls.raw(data)
+
+    @classmethod
+    def raw(cls, *steps: Step, before_body: bool = False) -> Self:
+        """Do these things to the connection, one after the other; then close it.
+
+        Args:
+            steps: Bytes are written as they are, a number is a pause in seconds, and
+                the last one may say how it ends: "close", "reset", "half_close" (no
+                more is sent, the rest is read), "repeat" (the bytes before it, without
+                an end) or "stall" (it stays open, and silent).
+            before_body: Begin as soon as the request's headers are there.
+
+        Raises:
+            ValueError: An end is not the last step, or unknown, or there is nothing
+                to repeat.
+        """
+        ends = [step for step in steps if isinstance(step, str)]
+        if any(end not in _ENDS for end in ends) or ends != [*ends[:1]]:
+            raise ValueError(f"steps may end in one of {', '.join(_ENDS)}")
+        if ends and steps[-1] != ends[0]:
+            raise ValueError(f"{ends[0]!r} must be the last step")
+        if ends == ["repeat"] and not isinstance(steps[-2:][0], bytes):
+            raise ValueError("before 'repeat' there must be bytes")
+        return cls(kind=Kind.RAW, steps=steps, before_body=before_body)
 
     @classmethod
     def drop_before_body_read(cls) -> Self:
@@ -225,6 +258,10 @@ class Fault:
         if not bytes_per_second > 0:
             raise ValueError("bytes_per_second must be above 0")
         return cls(kind=Kind.SLOW_DRIP, amount=bytes_per_second)
+
+
+def _shown(step: Step) -> str:
+    return f"<{len(step)} bytes>" if isinstance(step, bytes) else repr(step)
 
 
 def retry_after_header(value: str | float | None) -> Headers:

@@ -1,6 +1,7 @@
 """The stand-in server."""
 
 import asyncio
+import ssl as ssl_module
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -60,6 +61,7 @@ class MockVerifik(Service):
         faults: Mapping[Fault, float] | None = None,
         seed: int = 0,
         max_recorded: int = 10_000,
+        ssl: ssl_module.SSLContext | None = None,
     ) -> None:
         """Set a stand-in up; nothing is opened yet.
 
@@ -78,6 +80,7 @@ class MockVerifik(Service):
             faults: Probability by fault, for requests that the script leaves alone.
             seed: Start of every random decision: ids, latencies, faults.
             max_recorded: How many requests are remembered, the newest; 0 for none.
+            ssl: Context of a server, with its certificate; None for plain HTTP.
 
         Raises:
             ValueError: A setting is out of its range.
@@ -96,6 +99,7 @@ class MockVerifik(Service):
             max_recorded=max_recorded,
         )
         self._port = port
+        self._ssl = ssl
         self._listener: asyncio.Server | None = None
         self._web: web.Server | None = None
         self._url: str | None = None
@@ -111,10 +115,11 @@ class MockVerifik(Service):
 
         self._web = server
         self._listener = await asyncio.get_running_loop().create_server(
-            accept, _HOST, self._port, backlog=_BACKLOG
+            accept, _HOST, self._port, backlog=_BACKLOG, ssl=self._ssl
         )
         port = self._listener.sockets[0].getsockname()[1]
-        self._url = f"http://{_HOST}:{port}"
+        scheme = "http" if self._ssl is None else "https"
+        self._url = f"{scheme}://{_HOST}:{port}"
         return self
 
     async def __aexit__(

@@ -143,8 +143,8 @@ class Service:
             return _delivery.dropped(request, reset=True)
         if fault is not None and fault.kind is Kind.STALL_BEFORE_BODY_READ:
             await _delivery.leave_unread(request, fault.amount)
-        if fault is not None and fault.before_body and fault.reply is not None:
-            return self._send(visit, fault.reply)
+        if fault is not None and fault.before_body:
+            return await self._before_body(request, visit, fault)
         try:
             body = await read_body(request)
         except web.RequestPayloadError:
@@ -154,6 +154,13 @@ class Service:
         if body is None:
             return self._send(visit, refusal(TOO_LARGE))
         return await self._serve_body(request, visit, body)
+
+    async def _before_body(
+        self, request: web.BaseRequest, visit: _Visit, fault: Fault
+    ) -> web.StreamResponse:
+        if fault.reply is None:
+            return await _delivery.played(request, fault.steps)
+        return self._send(visit, fault.reply)
 
     async def _serve_body(
         self, request: web.BaseRequest, visit: _Visit, body: bytes
@@ -167,6 +174,8 @@ class Service:
         ended = _delivery.without_answer(request, fault, reused=visit.reused)
         if ended is not None:
             return ended
+        if fault.kind is Kind.RAW:
+            return await _delivery.played(request, fault.steps)
         if fault.kind is Kind.STALL:
             await _delivery.pause(fault.amount)
         if fault.kind is Kind.GZIP_BOMB:
