@@ -92,21 +92,36 @@ class Guard(asyncio.Protocol):
 
     def __init__(self, inner: asyncio.Protocol, transport: asyncio.Transport) -> None:
         self.inner = inner
-        self.connection_lost = inner.connection_lost  # type: ignore[method-assign]
         self.eof_received = inner.eof_received  # type: ignore[method-assign]
         self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
         self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
         self._feed = inner.data_received
-        self._transport = transport
+        self._transport: asyncio.Transport | None = transport
         self.left = self.ALLOWANCE
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on, unless they are too many."""
         self.left -= len(data)
         if self.left < 0:
-            self._transport.abort()
+            self.abort()
         else:
             self._feed(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand it on; from now on the transport is of no use."""
+        self._transport = None
+        self.inner.connection_lost(exc)
+
+    def abort(self) -> None:
+        """End the connection and throw away what waits to be sent."""
+        # asyncio's own fails where the connection has ended in good order before.
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether aiohttp still has the connection in use, or keeps it."""
+        return getattr(self.inner, "transport", None) is self._transport
 
     @property
     def has_more(self) -> bool:
@@ -225,7 +240,7 @@ class BodyPayload(aiohttp.Payload):
         self.guard = guard
         if guard.has_more:
             self.stale = True
-            transport.abort()
+            guard.abort()
             raise ConnectionResetError(errno.ECONNRESET, "unasked bytes")
 
     def abandon(self) -> Charge:
@@ -237,10 +252,9 @@ class BodyPayload(aiohttp.Payload):
         One whose answer is complete may be another search's by now: aiohttp has
         closed those that were still ours, and they know their transport no more.
         """
-        inner = None if self.guard is None else self.guard.inner
-        at_work = getattr(inner, "transport", None) is self._transport
-        if self._transport is not None and (self.written_at is None or not at_work):
-            self._transport.abort()
+        guard = self.guard
+        if guard is not None and (self.written_at is None or not guard.is_at_work):
+            guard.abort()
         return Charge.NOT_SENT if self.written_at is None else Charge.MAYBE_CHARGED
 
 
