@@ -3,8 +3,8 @@
 Every row of the matrix is played on real sockets: once by a single search, once by a
 batch of two, one after the other. What comes of it is compared with what is promised,
 and printed: the error, what the search may have cost, the requests that the server
-saw, and the time it took. Where a limit is what ends it, an attempt has a second, and so
-has connecting; delays are 10 ms.
+saw, and the time it took. Where a limit is what ends it, an attempt has a second, and
+so has connecting; delays are 10 ms.
 """
 
 import argparse
