@@ -4,8 +4,15 @@ No test framework is imported here.
 """
 
 from ._faults import Fault
+from ._leaks import assert_no_leaks
 from ._process import MockProcess
 from ._records import RecordedRequest
 from ._server import MockVerifik
 
-__all__ = ["Fault", "MockProcess", "MockVerifik", "RecordedRequest"]
+__all__ = [
+    "Fault",
+    "MockProcess",
+    "MockVerifik",
+    "RecordedRequest",
+    "assert_no_leaks",
+]
