@@ -5,9 +5,11 @@ after the other. For each: what the search ends in, how much its memory grows at
 peak, and how long everybody else on its event loop has to wait at worst.
 """
 
+import argparse
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import attrs
 
@@ -15,7 +17,7 @@ from verifik_async import RetryPolicy, Timeouts, VerifikClient, VerifikError
 from verifik_async._convert import MAX_MATCHES, MAX_VALUES
 from verifik_async.testing import Fault, MockVerifik
 
-from . import _resident
+from . import _machine, _resident
 from ._child import in_child
 from ._job import OPTIONS, TOKEN, make_picture
 from ._show import Board, flags, parser, run
@@ -88,39 +90,41 @@ def _matches(count: int, more: bytes = b"") -> bytes:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures; fail if memory is not bounded."""
-    options = flags(parser("bounds", __doc__))
-    given = options.parse_args(arguments)
-    run(lambda board: _measure(board, quick=given.quick), _LIMIT, given.json)
+    given = flags(parser("bounds", __doc__)).parse_args(arguments)
+    run(lambda board: _measure(board, given), _LIMIT)
 
 
-async def _measure(board: Board, *, quick: bool) -> None:
-    board.head(f"refused; the cap is {_CAP / _MB:.2f} MB")
-    for name, came in [one async for one in _play(_refused(), quick=quick)]:
+async def _measure(board: Board, given: argparse.Namespace) -> None:
+    kept = []
+    for kind, faults in (("refused", _refused()), ("taken", _taken())):
+        board.head(f"{kind}; the cap is {_CAP / _MB:.2f} MB")
+        for name, fault in [*faults.items()][: 1 if given.quick else None]:
+            came = await _play(fault)
+            _show(board, name, came, refused=kind == "refused")
+            kept.append({"kind": kind, "what": name} | attrs.asdict(came))
+    if given.json is not None:
+        text = json.dumps({"about": _machine.here(), "rows": kept}, indent=1)
+        given.json.write_text(text + "\n", encoding="utf-8")
+
+
+def _show(board: Board, name: str, came: _Came, *, refused: bool) -> None:
+    if refused:
         board.fact(f"{name}: ends in", came.ended_in)
-        if came.grown_mb is not None:
-            most = _MOST_TIMES * _CAP / _MB
-            board.at_most(f"{name}: memory", came.grown_mb, most, "MB")
-        _show_times(board, name, came)
-    board.head("taken")
-    for name, came in [one async for one in _play(_taken(), quick=quick)]:
+    else:
         board.exactly(f"{name}: ends in", came.ended_in, "SearchResult")
-        if came.grown_mb is not None:
-            board.fact(f"{name}: memory", came.grown_mb, "MB")
-        _show_times(board, name, came)
-
-
-def _show_times(board: Board, name: str, came: _Came) -> None:
+    if came.grown_mb is not None and refused:
+        most = _MOST_TIMES * _CAP / _MB
+        board.at_most(f"{name}: memory", came.grown_mb, most, "MB")
+    elif came.grown_mb is not None:
+        board.fact(f"{name}: memory", came.grown_mb, "MB")
     board.fact(f"{name}: took", came.seconds * 1000, "ms")
     board.fact(f"{name}: others waited at most", came.late_s * 1000, "ms")
 
 
-async def _play(
-    faults: dict[str, Fault], *, quick: bool
-) -> AsyncIterator[tuple[str, _Came]]:
-    for name, fault in [*faults.items()][: 1 if quick else None]:
-        async with MockVerifik() as mock:
-            mock.script(None, fault)
-            yield name, await in_child(_search, mock.url, _CHILD_LIMIT)
+async def _play(fault: Fault) -> _Came:
+    async with MockVerifik() as mock:
+        mock.script(None, fault)
+        return await in_child(_search, mock.url, _CHILD_LIMIT)
 
 
 # -- in a process of its own -----------------------------------------------------------

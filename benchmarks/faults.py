@@ -29,6 +29,7 @@ from verifik_async import (
     VerifikError,
 )
 
+from . import _machine
 from ._faults_places import Place
 from ._faults_rows import ALL, CONNECT, MB, RESULT, TIMEOUT, Row, rows
 from ._job import OPTIONS, TOKEN, make_picture
@@ -94,7 +95,8 @@ async def _measure(board: Board, given: argparse.Namespace) -> None:
     board.exactly("unexplained rows", board.missed, 0)
     board.exactly("requests elsewhere", sum(one.elsewhere for one in came), 0)
     if given.json is not None:
-        text = json.dumps([attrs.asdict(one) for one in came], indent=1)
+        kept = [attrs.asdict(one) for one in came]
+        text = json.dumps({"about": _machine.here(), "rows": kept}, indent=1)
         given.json.write_text(text + "\n", encoding="utf-8")
 
 

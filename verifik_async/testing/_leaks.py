@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 import aiohttp
 import attrs
 
-import verifik_async
-
 _WINDOW = 32
 _HEAD = 24
 _MOST_SHOWN = 10
@@ -24,9 +22,9 @@ _JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]+")
 _BEARER = re.compile(r"(?i)\bbearer\s+(?=\S*\d)[\w.~+/-]{8,}")
 _LONG = re.compile(r"[A-Za-z0-9+/]{200,}")
 # The caller's own frames hold the picture: that is no leak.
-_FRAMES = tuple(
-    str(pathlib.Path(str(package.__file__)).parent)
-    for package in (verifik_async, aiohttp)
+_FRAMES = (
+    str(pathlib.Path(__file__).parents[1]),
+    str(pathlib.Path(aiohttp.__file__).parent),
 )
 # What every record has; whatever else is there was put there as `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({})))
