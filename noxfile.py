@@ -21,11 +21,14 @@ nox.options.reuse_existing_virtualenvs = False
 OLDEST = "3.11"
 PYTHONS = [OLDEST, "3.12", "3.13", "3.14"]
 ROOT = pathlib.Path(__file__).parent
-# What another Python, or the extra `speed`, changes little of: commands and pictures.
+# What another Python, or the extra `speed`, changes little of: commands, pictures, and
+# what the stand-in answers.
 COMMANDS = (
     *("batch_command", "cli", "documents", "report"),
-    *("image_preparation", "images_prepare"),
+    *("image_preparation", "images_prepare", "openapi"),
 )
+# Between two Pythons that are tested wholly: what the event loop has most to do with.
+BETWEEN = ("closing_storms", "faults", "hostile_servers", "life_cycle")
 # Of the tests in `tests/functional`: what needs the extra `test-more`.
 MORE = ("batch_tables", "openapi")
 # The limit that keeps what a stranger downloads small.
@@ -68,7 +71,9 @@ def run_tests(session: nox.Session, *without: str, paths: Sequence[str] = ()) ->
 def tests(session: nox.Session) -> None:
     """Run the client's tests against the wheel, with the newest dependencies."""
     install(session)
-    run_tests(session, *COMMANDS)
+    some = [f"tests/functional/test_{name}.py" for name in BETWEEN]
+    paths = ["tests/unit", *some] if session.python == PYTHONS[1] else []
+    run_tests(session, *COMMANDS, paths=paths)
 
 
 @nox.session(python=OLDEST)
@@ -89,7 +94,8 @@ def lowest(session: nox.Session) -> None:
         )
     )
     install(session, "-c", str(constraints))
-    run_tests(session)
+    # These tell of commands and documents what `cli` tells with less work.
+    run_tests(session, "batch_command", "documents", "openapi")
 
 
 @nox.session(python=OLDEST)

@@ -1,6 +1,5 @@
 """What all tests share."""
 
-import inspect
 import random
 from collections.abc import AsyncIterator, Iterator
 
@@ -14,7 +13,7 @@ from verifik_async.testing import MockVerifik
 
 @pytest.fixture(autouse=True)
 def _no_blocking_call_on_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
-    if not inspect.iscoroutinefunction(request.function):
+    if request.node.get_closest_marker("asyncio") is None:
         yield  # to watch thousands of tests without a loop takes its time
         return
     with blockbuster_ctx("verifik_async"):
