@@ -226,3 +226,25 @@ def test_micro():
     path = "benchmarks/micro/test_decode.py"
     printed = run("pytest", "-q", "--benchmark-disable", path)
     assert re.search(r"^\d+ passed", printed, re.MULTILINE), printed
+
+
+def test_the_fault_matrix_is_printed(tmp_path):
+    """A line per fault, and how many came out otherwise than promised."""
+    file = tmp_path / "faults.json"
+    printed = run("benchmarks.faults", "--only", "redirects", "--json", str(file))
+    assert re.search(r"308 to another origin +RedirectError +answered +1 ", printed)
+    assert re.search(r"unexplained rows +0 ", printed)
+    rows = json.loads(file.read_text())["rows"]
+    assert len(rows) == 7
+    assert {row["elsewhere"] for row in rows} == {0}
+
+
+def test_bounds_are_measured(tmp_path):
+    """What a bomb ends in, and what it cost."""
+    file = tmp_path / "bounds.json"
+    printed = run("benchmarks.bounds", "--quick", "--json", str(file))
+    assert "gzip of 300 MB in 300 KB: ends in" in printed
+    bomb, nobody = json.loads(file.read_text())["rows"]
+    assert bomb["ended_in"] == "ResponseTooLargeError"
+    assert bomb["grown_mb"] is None or bomb["grown_mb"] < 3 * 8.39
+    assert nobody["ended_in"] == "SearchResult"
