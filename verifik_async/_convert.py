@@ -38,10 +38,12 @@ T = TypeVar("T")
 # What an answer may hold: more would hold up the event loop, within the limit of
 # bytes too. A value here is whatever a comma or a bracket begins.
 MAX_MATCHES: Final = 20_000
+MAX_PARTS: Final = 1_000  # of a match: thumbnails, collections
 MAX_VALUES: Final = 200_000
 MAX_DEPTH: Final = 100
 
 _PERCENT: Final = 100.0
+_BEYOND: Final = 2.0**63
 _CACHED_TEXT: Final = 128
 _MONTHS: Final = (
     "january",
@@ -322,6 +324,8 @@ def _flag(value: Any, _: Any = None) -> bool:
 
 
 def _whole(value: Any, _: Any = None) -> int:
+    if type(value) is float and abs(value) >= _BEYOND and value.is_integer():
+        return int(value)  # of a whole number that long, orjson makes a float
     if type(value) is not int:
         raise _WrongError("a whole number")
     return value
@@ -439,6 +443,8 @@ def _array(converter: Converter, kind: Any) -> Callable[[Any, Any], tuple[Any, .
     def structure(value: Any, _: Any) -> tuple[Any, ...]:
         if type(value) is not list:
             raise _WrongError("an array")
+        if len(value) > MAX_PARTS:
+            raise _WrongError(f"at most {MAX_PARTS:,} items")
         result: tuple[Any, ...] = converter.structure(value, tuple[kind, ...])
         return result
 
@@ -465,7 +471,11 @@ def _fast_parts() -> _Parts:
 def _detailed_parts() -> _Parts:
     made = _build_converter(detailed=True)
     return _Parts(
-        lambda persons, path: _at(made, persons, path, tuple[Match, ...]),
+        # One by one: cattrs would collect what is wrong with all of them.
+        lambda persons, path: tuple(
+            _at(made, person, f"{path}[{number}]", Match)
+            for number, person in enumerate(persons)
+        ),
         lambda value, path: _at(made, value, path, Liveness),
     )
 

@@ -26,6 +26,9 @@ _HOLDING: Final = _Phase(growth=0.03, kept=0.85)
 # What is let through proves a rate; a pace so much above it was no pace at all.
 _FAR_OFF: Final = 0.4
 _HALF: Final = 0.5
+# Searches a second that a row of throttles does not go below without a proof: what
+# the service lets through once it has recovered is found from there within minutes.
+_FLOOR: Final = 1.0
 # What is left of rate and burst when too many had been saved up.
 _LESS: Final = 0.9
 # Searches that tell something: let through before the first throttle, or after it.
@@ -270,7 +273,7 @@ class Pace:
             # The truth lies between what was held for long and what was too much.
             kept = (rate + self._held) / 2.0 / rate
         self._phase = _SEARCHING[1] if self._phase is _SEARCHING[0] else _HOLDING
-        return max(proved, rate * kept), bucket.burst
+        return max(proved, rate * kept, min(rate, _FLOOR)), bucket.burst
 
     def _measured(self, at: float, passed: int) -> float:
         """Return the rate that is proved by what passed since earlier throttles.

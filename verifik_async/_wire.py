@@ -19,7 +19,7 @@ import attrs
 
 from verifik_async._config import SearchOptions
 from verifik_async._convert import Decoder, ShapeFault, parse_answer
-from verifik_async._sanitize import clean
+from verifik_async._sanitize import clean, enough
 from verifik_async._types import Masked
 from verifik_async.errors import (
     APIStatusError,
@@ -331,7 +331,7 @@ def _refusal(reply: Reply, secret: Masked[str]) -> APIStatusError:
         "retry_after": _retry_after(reply),
     }
     # The words as they came: what is masked in a message is still to be judged.
-    kind = _kind(reply.status, f"{words.code} {words.message}".lower())
+    kind = _kind(reply.status, enough(f"{words.code} {words.message}").lower())
     if kind is InvalidRequestError:
         if face := _face_reason(reason, detail, code, *words.hints, _plain(message)):
             return FaceRejectedError(message, **{**facts, "reason": face})

@@ -341,6 +341,30 @@ def test_brackets_in_a_text_are_no_levels(convert):
     assert understood(convert, b'{"data":[]}' + b" " * convert.MAX_VALUES)
 
 
+def test_a_count_beyond_all_reason(convert):
+    """Its digits get lost in one of the two readers, the answer in none."""
+    found = matches(convert, collections=[{"id": "c", "count": 10**25}])
+    assert found.collections[0].count == pytest.approx(10**25)
+
+
+@pytest.mark.parametrize("name", ["thumbnails", "collections"])
+def test_more_parts_than_a_match_may_have(name, convert):
+    """Each of them costs a class."""
+    body = json.dumps({"data": [{"id": "p", name: [{"id": "c"}] * 1_001}]}).encode()
+    fault = convert.Decoder().decode(body, CALL)
+    assert fault.path == f"$.data[0].{name}"
+    assert fault.expected == "at most 1,000 items"
+
+
+def test_to_tell_what_is_wrong_takes_no_time(convert):
+    """The first of what is wrong is enough, however much is."""
+    body = json.dumps({"data": [{"id": 5}] * convert.MAX_MATCHES}).encode()
+    began = time.perf_counter()
+    fault = convert.Decoder().decode(body, CALL)
+    assert (fault.path, fault.expected) == ("$.data[0].id", "text")
+    assert time.perf_counter() - began < 0.3
+
+
 @pytest.mark.parametrize(
     ("body", "path", "expected"),
     [

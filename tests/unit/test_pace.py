@@ -394,6 +394,31 @@ def test_a_throttle_in_spite_of_the_pace(refused, share):
 # -- services ----------------------------------------------------------------------
 
 
+def test_throttles_in_a_row_do_not_end_all_sending():
+    """A service that refused all for a while is found recovered again."""
+    pace, now = Pace(8), 0.0
+
+    def search(*, refused):
+        nonlocal now
+        now = pace.ready_at(now)
+        grant = pace.send(now)
+        if refused:
+            pace.throttled(grant, now, 1.0)
+            now += 1.0
+        else:
+            pace.answered(grant, now)
+            now += 0.02
+
+    for refused in (False,) * 40 + (True,) + (False,) * 20 + (True,) * 40:
+        search(refused=refused)
+    pace.ready_at(now)
+    assert pace.per_second == pytest.approx(1.0)
+    began = now
+    for _ in range(1000):
+        search(refused=False)
+    assert now - began < 150
+
+
 class Rated:
     """A service that answers so many a second, and a burst after a quiet time.
 
