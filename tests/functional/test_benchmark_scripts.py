@@ -248,3 +248,23 @@ def test_bounds_are_measured(tmp_path):
     assert bomb["ended_in"] == "ResponseTooLargeError"
     assert bomb["grown_mb"] is None or bomb["grown_mb"] < 3 * 8.39
     assert nobody["ended_in"] == "SearchResult"
+
+
+def test_the_soak_prints_its_balance(tmp_path):
+    """What was begun is what ended, and what was sent is what was seen."""
+    file = tmp_path / "soak.json"
+    printed = run("benchmarks.soak", "--quick", "--json", str(file))
+    figures = {one["name"]: one for one in json.loads(file.read_text())["figures"]}
+    assert figures["with one end"]["value"] == 1000
+    assert figures["seen, by the service"]["ok"]
+    assert "MISSED" not in printed
+
+
+def test_the_fuzzer_counts_its_inputs(tmp_path):
+    """By kind and by what they ended in, with none that was wrong."""
+    file = tmp_path / "fuzz.json"
+    run("benchmarks.fuzz", "--quick", "--json", str(file))
+    figures = {one["name"]: one for one in json.loads(file.read_text())["figures"]}
+    for parser in ("orjson", "json"):
+        assert figures[f"{parser}: wrong"]["value"] == 0
+    assert figures["found something else, all others"]["ok"]

@@ -22,7 +22,7 @@ from verifik_async.testing import Fault, MockVerifik
 # The same examples each time, or so many others: VERIFIK_FUZZ_EXAMPLES=2000.
 EXAMPLES = os.environ.get("VERIFIK_FUZZ_EXAMPLES")
 several = settings(
-    max_examples=int(EXAMPLES or 80),
+    max_examples=int(EXAMPLES or 40),
     stateful_step_count=30,
     derandomize=EXAMPLES is None,
     database=None,
