@@ -44,6 +44,10 @@ Received: TypeAlias = (
     | ConfigurationError
 )
 
+# Bytes that an answer may have beside its body. What our own sessions hold of a body
+# unread is less.
+BESIDE_BODY: Final = 1024 * 1024
+
 # Nothing arrived: the fault lies before the first byte of a request.
 _NEVER_ARRIVED: Final = (
     aiohttp.ClientConnectorError,
@@ -85,10 +89,11 @@ class Guard(asyncio.Protocol):
     aiohttp bounds each header, but neither all trailers nor the parts of chunks, and
     what arrives between two answers it keeps for the next one. Everything but the
     counting is handed on.
-    """
 
-    # What an answer may have beside its body, and what of the body waits to be read.
-    ALLOWANCE: Final = 1024 * 1024
+    Attributes:
+        inner: aiohttp's protocol.
+        left: Bytes that may come in before some of the body is read.
+    """
 
     def __init__(self, inner: asyncio.Protocol, transport: asyncio.Transport) -> None:
         self.inner = inner
@@ -97,7 +102,7 @@ class Guard(asyncio.Protocol):
         self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
         self._feed = inner.data_received
         self._transport: asyncio.Transport | None = transport
-        self.left = self.ALLOWANCE
+        self.left = 0
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on, unless they are too many."""
@@ -145,9 +150,14 @@ class BodyPayload(aiohttp.Payload):
     """
 
     def __init__(
-        self, start: bytes, picture: Picture, clock: Callable[[], float]
+        self,
+        start: bytes,
+        picture: Picture,
+        clock: Callable[[], float],
+        allowance: int,
     ) -> None:
         super().__init__(None, content_type="application/json")
+        self._allowance = allowance
         self._start = start
         self._picture = picture
         self._clock = clock
@@ -232,11 +242,10 @@ class BodyPayload(aiohttp.Payload):
             return
         guard = transport.get_protocol()
         self.reused = isinstance(guard, Guard)
-        if self.reused:
-            guard.left = Guard.ALLOWANCE
-        else:
+        if not self.reused:
             guard = Guard(guard, transport)
             transport.set_protocol(guard)
+        guard.left = self._allowance
         self.guard = guard
         if guard.has_more:
             self.stale = True
@@ -274,6 +283,9 @@ class Pool:
         self._guard: AsyncGenerator[None] | None = None
         self._headers: tuple[Token, CIMultiDict[str]] | None = None
         self._timeouts = aiohttp.ClientTimeout(total=None)
+        self._allowance = BESIDE_BODY
+        if settings.session is not None:  # its buffer may hold all of a body unread
+            self._allowance += settings.max_response_bytes
 
     @property
     def is_open(self) -> bool:
@@ -307,7 +319,7 @@ class Pool:
 
     def payload(self, start: bytes, picture: Picture) -> BodyPayload:
         """Return the body of one attempt."""
-        return BodyPayload(start, picture, self._clock)
+        return BodyPayload(start, picture, self._clock, self._allowance)
 
     async def send(
         self,

@@ -1,6 +1,7 @@
 """Every Python block of the documents runs, in a process of its own."""
 
 import asyncio
+import importlib
 import os
 import pathlib
 import re
@@ -107,6 +108,21 @@ def test_the_figures_of_the_run_that_is_kept():
         text = path.read_text()
         assert script["written"](text, made) == text
         assert script["END"] in text
+
+
+def test_the_fault_matrix_that_is_kept(monkeypatch):
+    """The page shows the runs that are kept, of all rows, each as promised."""
+    monkeypatch.syspath_prepend(ROOT)
+    faults = importlib.import_module("benchmarks.faults")
+    script = runpy.run_path(str(ROOT / "docs" / "write_reliability.py"))
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    assert script["written"](page) == page
+    kept = script["load"]("faults")["rows"]
+    for row, came in zip(faults.rows(), kept, strict=True):
+        facts = came | {"in_batch": tuple(came["in_batch"])}
+        assert (row.phase, row.what) == (came["phase"], came["what"])
+        assert faults.differences(row, faults.Came(**facts)) == []
+    assert f"{len(kept)} faults" in (ROOT / "README.md").read_text()
 
 
 def test_the_first_screen_of_the_readme():

@@ -2,7 +2,10 @@
 
 import asyncio
 import resource
+import socket
 import sys
+import threading
+import time
 
 import aiohttp
 import pytest
@@ -10,7 +13,7 @@ from support import QUICK, client_of
 from support.raw_server import raw_server
 
 from verifik_async import Charge, RetryPolicy, Timeouts, errors
-from verifik_async._transport import Guard
+from verifik_async._transport import BESIDE_BODY
 
 MB = 1_000_000
 CHUNKED = (
@@ -110,7 +113,7 @@ async def test_what_surrounds_a_body_is_bounded(start, more, image):
             await client.search_active_user(image)
     assert caught.value.charge is Charge.MAYBE_CHARGED
     # Socket buffers apart, which hold what was sent and not received.
-    assert sent < Guard.ALLOWANCE + 12 * MB
+    assert sent < BESIDE_BODY + 12 * MB
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 40_000  # kilobytes; without the bound hundreds of thousands
 
@@ -130,6 +133,46 @@ async def test_a_body_of_small_chunks_arrives(image):
             result = await client.search_active_user(image)
             assert result.call.response_bytes == len(body)
     assert server.connections == 1
+
+
+def answer_at_once(listener: socket.socket, answer: bytes) -> None:
+    """Answer one search from a thread, as fast as the system takes it."""
+    connection, _ = listener.accept()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(answer))
+    request = b""
+    while not request.endswith(b'"}'):
+        request += connection.recv(65_536)
+    connection.sendall(answer)
+    connection.recv(1)
+    connection.close()
+
+
+def test_a_large_answer_that_is_all_there_at_once(image):
+    """A session's own buffer may take it before the client has its turn."""
+    uvloop = pytest.importorskip("uvloop")
+    body = b'{"data":[]%b}' % (b" " * (6 * MB))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    async def search(port: int) -> None:
+        async with (
+            aiohttp.ClientSession(read_bufsize=16 * MB) as session,
+            client_of(f"http://127.0.0.1:{port}", session=session) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            found = tasks.create_task(client.search_active_user(image))
+            while not found.done():
+                time.sleep(0.1)  # noqa: ASYNC251 - meanwhile all of it arrives
+                await asyncio.sleep(0)
+        assert found.result().call.response_bytes == len(body)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        server = threading.Thread(target=answer_at_once, args=(listener, answer))
+        server.start()
+        runner.run(search(listener.getsockname()[1]))
+        server.join()
 
 
 async def test_bytes_without_an_end_on_an_idle_connection(image):
