@@ -9,19 +9,20 @@ import copy
 import functools
 import logging
 from collections.abc import Awaitable, Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import attrs
 
-from verifik_async import _retry, _wire
+from verifik_async import _observe, _retry, _wire
 from verifik_async._auth import Token, TokenSource
 from verifik_async._config import Limiter, Origin, RetryPolicy, Timeouts
 from verifik_async._convert import Decoder
 from verifik_async._deadline import CutOff, Deadline, Limit
 from verifik_async._gate import Patience, Rank, Refused, Ticket
 from verifik_async._images import ImageSource
+from verifik_async._observe import OnAttempt, OnSearch
 from verifik_async._retry import Verdict
-from verifik_async._state import LoopState, OnAttempt, report, wants_attempts
+from verifik_async._state import LoopState
 from verifik_async._tally import Tally
 from verifik_async._transport import BodyPayload, Received
 from verifik_async._types import Charge
@@ -39,7 +40,7 @@ from verifik_async.errors import (
     ServerError,
     VerifikError,
 )
-from verifik_async.models import Attempt, SearchResult
+from verifik_async.models import Attempt, Pause, SearchEnd, SearchResult
 from verifik_async.rules import is_throttle
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class Plan:
         decoder: Of the client.
         origin: Of the client.
         on_attempt: The user's callback, or None.
+        on_search: The user's callback, or None.
     """
 
     source: ImageSource
@@ -77,6 +79,7 @@ class Plan:
     decoder: Decoder
     origin: Origin
     on_attempt: OnAttempt | None
+    on_search: OnSearch | None
 
 
 @attrs.frozen
@@ -129,6 +132,7 @@ class Search:
         self._own_charge: Charge | None = None  # of an attempt that timed out
         self._drop_forgiven = False
         self._token_renewed = False
+        self._told: _observe.Told | None = None
 
     async def run(self) -> SearchResult:
         """Search until there is an answer, or a reason to give up.
@@ -137,14 +141,18 @@ class Search:
             VerifikError: the reason.
         """
         state = self._state
+        if self._plan.on_search is not None:
+            self._told = _observe.told_of(self._plan.on_search)
         state.begin()
         try:
             outcome = await self._until_answered()
-        except BaseException:
+        except BaseException as error:
             state.counters.failed += 1
+            self._end(error)
             raise
         finally:
             state.end()
+        self._end(outcome)
         if isinstance(outcome, SearchResult):
             state.counters.answered += 1
             return outcome
@@ -168,6 +176,8 @@ class Search:
                 token = self._plan.tokens.ready or token  # renewed while it waited
                 now = self._now()
             self._begin(now)
+            if self._told is not None:
+                _observe.tell(self._told, _observe.TAKEN)
             try:
                 got = await self._attempt(token, now)
                 verdict = self._judge(got)
@@ -180,6 +190,8 @@ class Search:
                 self._tell_gate(got)
             finally:
                 gate.leave(ticket)
+                if self._told is not None:
+                    _observe.tell(self._told, _observe.LEFT)
             if isinstance(got, SearchResult):
                 return got
             failure = await self._prepare_again(got, verdict, token, probed=probed)
@@ -256,7 +268,7 @@ class Search:
             refused = await self._within(gate.enter(self._ticket))
         finally:
             took = self._now() - began
-            self.tally.waited += min(took, pause)
+            self._paused("pause", min(took, pause))
             self.tally.queued += max(0.0, took - pause)
         if refused is not None:
             raise self.tally.complete(self._refusal(refused))
@@ -371,7 +383,7 @@ class Search:
         else:
             latency = elapsed if isinstance(got, SearchResult) else None
             counters.count(sent, received, latency, resent=tally.attempts > 1)
-        if not wants_attempts(self._plan.on_attempt):
+        if not _observe.wants_attempts(self._plan.on_attempt, self._told):
             return
         if error is not None:
             charge = self._own_charge or error.charge
@@ -385,7 +397,7 @@ class Search:
             request_bytes=sent,
             response_bytes=received,
         )
-        report(attempt, self._plan.on_attempt)
+        _observe.report(attempt, self._plan.on_attempt, self._told)
 
     # -- between attempts ------------------------------------------------------
 
@@ -493,5 +505,26 @@ class Search:
         try:
             await self._within(asyncio.sleep(delay))
         finally:
-            self.tally.waited += self._now() - began
+            self._paused("backoff", self._now() - began)
         return None
+
+    # -- who is told -------------------------------------------------------------
+
+    def _paused(self, reason: Literal["pause", "backoff"], seconds: float) -> None:
+        self.tally.waited += seconds
+        if self._told is not None and seconds > 0:
+            _observe.tell(self._told, Pause(reason=reason, seconds=seconds))
+
+    def _end(self, outcome: SearchResult | BaseException) -> None:
+        """Tell how the search has ended."""
+        if self._told is None:
+            return
+        call = self.tally.info(self._now())
+        if isinstance(outcome, SearchResult):
+            end = SearchEnd(call=call, matches=len(outcome.matches))
+        else:
+            charge = self.tally.charge
+            if isinstance(outcome, VerifikError):
+                charge = outcome.charge
+            end = SearchEnd(call=call, charge=charge, error=type(outcome).__name__)
+        _observe.tell(self._told, end)

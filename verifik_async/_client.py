@@ -18,10 +18,11 @@ from verifik_async._config import (
     Timeouts,
 )
 from verifik_async._core import Core, Settings
+from verifik_async._observe import OnAttempt, OnSearch
 from verifik_async._order import JournalOrder, Order, Prepare
 from verifik_async._plan import Template
 from verifik_async._source import Probes, problem_with
-from verifik_async._state import LoopState, OnAttempt, closed_error
+from verifik_async._state import LoopState, closed_error
 from verifik_async._types import NOT_GIVEN, Masked, NotGiven
 from verifik_async.errors import (
     AuthenticationError,
@@ -75,6 +76,9 @@ class VerifikClient:
         trace_configs: `aiohttp.TraceConfig` objects.
         on_attempt: Called with an `Attempt` for each request on the wire; must not
             block. What it raises is logged and ignored.
+        on_search: Called as each search begins, in its task; returns a callable that
+            is told of its `Slot`, `Attempt`, `Pause` and `SearchEnd`, or None. The
+            same holds for both. `integrations.otel.Telemetry` is made for it.
         close_grace: Seconds that `aclose()` lets running searches go on.
 
     Raises:
@@ -101,6 +105,7 @@ class VerifikClient:
         trust_env: bool = False,
         trace_configs: Iterable[_transport.TraceConfig] = (),
         on_attempt: OnAttempt | None = None,
+        on_search: OnSearch | None = None,
         close_grace: float = 5.0,
     ) -> None:
         held = Masked(token)
@@ -131,6 +136,7 @@ class VerifikClient:
                 trust_env=_config.check_flag("trust_env", trust_env),
                 trace_configs=_transport.check_trace_configs(trace_configs),
                 on_attempt=_config.check_callable("on_attempt", on_attempt),
+                on_search=_config.check_callable("on_search", on_search),
                 close_grace=_config.check_grace(close_grace),
             )
         )

@@ -9,13 +9,8 @@ from verifik_async import _config, _transport
 from verifik_async._config import Limiter, Origin, RateLimit
 from verifik_async._convert import Decoder
 from verifik_async._gate import Gate
-from verifik_async._state import (
-    Counters,
-    LoopState,
-    OnAttempt,
-    closed_error,
-    summarise,
-)
+from verifik_async._observe import OnAttempt, OnSearch
+from verifik_async._state import Counters, LoopState, closed_error, summarise
 from verifik_async._version import __version__
 from verifik_async.errors import ConfigurationError
 from verifik_async.models import ClientStats
@@ -38,6 +33,7 @@ class Settings:
     trust_env: bool
     trace_configs: tuple[_transport.TraceConfig, ...]
     on_attempt: OnAttempt | None
+    on_search: OnSearch | None
     close_grace: float
 
 

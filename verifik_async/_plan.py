@@ -127,6 +127,7 @@ class Template:
             decoder=core.decoder,
             origin=core.origin,
             on_attempt=core.settings.on_attempt,
+            on_search=core.settings.on_search,
         )
 
 

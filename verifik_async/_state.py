@@ -1,24 +1,16 @@
 """What a client holds for one event loop: connections, gate, counts."""
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Callable
-from typing import TypeAlias
 
 import attrs
 
-from verifik_async import _wire
 from verifik_async._config import Limiter
 from verifik_async._deadline import CutOff, Watch
 from verifik_async._gate import Gate
 from verifik_async._transport import Pool
 from verifik_async.errors import ClientClosedError
-from verifik_async.models import Attempt, ClientStats
-
-OnAttempt: TypeAlias = Callable[[Attempt], object]
-
-_logger = logging.getLogger("verifik_async")
+from verifik_async.models import ClientStats
 
 # Latest answers whose latency is kept for the percentiles.
 _LATENCIES = 2048
@@ -136,38 +128,6 @@ class LoopState:
     def _cut_off(self) -> None:
         self.cut.cut(closed_error)
         self.watch.end_all()
-
-
-def wants_attempts(on_attempt: OnAttempt | None) -> bool:
-    """Return whether anybody is to be told of requests."""
-    return on_attempt is not None or _logger.isEnabledFor(logging.DEBUG)
-
-
-def report(attempt: Attempt, on_attempt: OnAttempt | None) -> None:
-    """Log a request on the wire, and tell the user."""
-    if _logger.isEnabledFor(logging.DEBUG):
-        _log(attempt)
-    if on_attempt is not None:
-        _tell(on_attempt, attempt)
-
-
-def _log(attempt: Attempt) -> None:
-    _logger.debug(
-        "POST %s status=%s error=%s ms=%.1f sent=%d received=%d",
-        _wire.SEARCH_PATH,
-        attempt.status,
-        attempt.error,
-        attempt.elapsed_s * 1000,
-        attempt.request_bytes,
-        attempt.response_bytes,
-    )
-
-
-def _tell(callback: OnAttempt, attempt: Attempt) -> None:
-    try:
-        callback(attempt)
-    except Exception as error:  # noqa: BLE001 - a paid answer is worth more
-        _logger.warning("on_attempt raised %s; it is ignored", type(error).__name__)
 
 
 def closed_error() -> ClientClosedError:

@@ -3,7 +3,7 @@
 import datetime as dt
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -324,6 +324,51 @@ class Attempt:
     elapsed_s: float = 0.0
     request_bytes: int = 0
     response_bytes: int = 0
+
+
+@attrs.frozen
+class Slot:
+    """A search of `on_search` takes a slot, or gives it back.
+
+    Attributes:
+        taken: Whether it may be on the wire from now on; if not, it is no longer. The
+            two alternate: a search that is throttled goes back to the queue.
+    """
+
+    taken: bool
+
+
+@attrs.frozen(kw_only=True)
+class Pause:
+    """A search of `on_search` has waited because of what was answered.
+
+    Attributes:
+        reason: "pause": all senders were held back, for the quiet that the service
+            asked for, or for a look at its first answer; "backoff": before the search
+            is sent again.
+        seconds: How long.
+    """
+
+    reason: Literal["pause", "backoff"]
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class SearchEnd:
+    """A search of `on_search` is over.
+
+    Attributes:
+        call: What it took; `status` is that of the last answer.
+        charge: What it may have cost.
+        error: Class name of the error that it ended in ("CancelledError" for one that
+            was cancelled), or None.
+        matches: How many persons were found.
+    """
+
+    call: CallInfo
+    charge: Charge = Charge.ANSWERED
+    error: str | None = None
+    matches: int = 0
 
 
 @attrs.frozen(kw_only=True)

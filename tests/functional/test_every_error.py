@@ -40,6 +40,7 @@ class Scene:
                 "retry": QUICK,
                 "trace_configs": [self._trace()],
                 "on_attempt": self.traced.append,
+                "on_search": lambda: self.traced.append,
                 **settings,
             },
         )

@@ -138,6 +138,7 @@ SETTINGS = [
     ({"proxy": "proxy:3128"}, "proxy must be an http"),
     ({"trace_configs": [1]}, "trace_configs"),
     ({"on_attempt": 5}, "on_attempt must be callable"),
+    ({"on_search": 5}, "on_search must be callable"),
     ({"close_grace": -1}, "close_grace"),
 ]
 

@@ -31,6 +31,7 @@ LEVELS = {
     "_retry": 4,
     "_wire": 4,
     "_deadline": 4,
+    "_observe": 5,
     "_journal_file": 5,
     "_transport": 5,
     "_state": 6,

@@ -28,7 +28,10 @@ CONTRACT = {
     "BatchSummary",
     "read_journal",
 }
-MORE = {"Attempt", "ClientStats", "Collection", "Limiter", "Thumbnail"}
+MORE = {
+    *("Attempt", "ClientStats", "Collection", "Limiter", "Pause", "SearchEnd", "Slot"),
+    "Thumbnail",
+}
 
 
 def fresh(code: str) -> subprocess.CompletedProcess[str]:
