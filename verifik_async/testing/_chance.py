@@ -58,10 +58,11 @@ class Chance:
         """Return what goes wrong with the next request."""
         if self._script:
             return self._script.popleft()
-        if not self._faults:
+        faults = self._faults
+        if not faults:
             return None
         point = self._points.random()
-        for fault, probability in self._faults.items():
+        for fault, probability in faults.items():
             point -= probability
             if point < 0:
                 return fault
@@ -69,9 +70,10 @@ class Chance:
 
     def next_delay(self) -> float:
         """Return the seconds that the next search takes."""
-        if isinstance(self.latency, tuple):
-            return self._delays.uniform(*self.latency)
-        return self.latency
+        latency = self.latency  # once: another thread may set it in between
+        if isinstance(latency, tuple):
+            return self._delays.uniform(*latency)
+        return latency
 
     def next_id(self) -> str:
         """Return the id of the next request, 5 characters."""

@@ -7,6 +7,7 @@ Pillow is installed, altered copies of a picture match too, by how alike they lo
 
 import functools
 import hashlib
+import threading
 from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,8 @@ class Gallery:
         self._people: dict[str, Person] = {}
         self._ids_by_digest: dict[bytes, list[str]] = {}
         self._sketches: list[tuple[str, Sketch]] = []
+        # People may be enrolled from several threads; searches take snapshots.
+        self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
         return bool(self._people)
@@ -92,6 +95,10 @@ class Gallery:
             ValueError: The picture is empty.
         """
         check_image(image)
+        with self._lock:
+            self._add(person, image)
+
+    def _add(self, person: Person, image: bytes) -> None:
         before = self._people.get(person.id)
         if before is not None:
             merged = dict.fromkeys(before.collections + person.collections)
@@ -129,7 +136,7 @@ class Gallery:
     def _look_alikes(
         self, image: bytes, collection_id: str | None
     ) -> Iterable[tuple[str, float]]:
-        rivals = self._sketches
+        rivals = list(self._sketches)
         if collection_id is not None:
             rivals = [
                 (person_id, sketch)

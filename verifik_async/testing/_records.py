@@ -1,7 +1,7 @@
 """What the stand-in remembers of the requests it got."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -67,8 +67,9 @@ class RequestLog:
         self._next = 0
         self._records: dict[int, RecordedRequest] = {}
 
-    def __iter__(self) -> Iterator[RecordedRequest]:
-        return iter(self._records.values())
+    def snapshot(self) -> tuple[RecordedRequest, ...]:
+        """Return all of them, while a server's thread may add more."""
+        return tuple(self._records.values())
 
     def clear(self) -> None:
         """Forget all; requests that are under way stay forgotten."""

@@ -14,16 +14,19 @@ from ._faults import Fault
 from ._gallery import Person
 from ._records import RecordedRequest
 from ._service import Service
+from ._thread import AlsoSynchronous
 
 _HOST = "127.0.0.1"
 _BACKLOG = 1024
 _EXIT_GRACE = 0.2
 
 
-class MockVerifik(Service):
+class MockVerifik(Service, AlsoSynchronous):
     """A local server that speaks the documented search API.
 
-    It listens on loopback while its `async with` block runs, once per object.
+    It listens on loopback while its `async with` block runs, once per object. With a
+    plain `with` it serves from a thread of its own, so that synchronous tests and any
+    event loop can use it. All its methods and attributes may be used from any thread.
 
     It is no face recogniser. A picture equal to an enrolled one matches with score 1.0.
     Where Pillow is installed (the extra `cli`), JPEG and PNG pictures are also compared
@@ -154,7 +157,7 @@ class MockVerifik(Service):
             RuntimeError: The server was not started.
         """
         if self._url is None:
-            raise RuntimeError("MockVerifik is not started: use `async with`")
+            raise RuntimeError("MockVerifik is not started: use `with` or `async with`")
         return self._url
 
     @property
@@ -180,7 +183,7 @@ class MockVerifik(Service):
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
         """The newest requests, in the order in which they came in."""
-        return tuple(self._log or ())
+        return () if self._log is None else self._log.snapshot()
 
     @property
     def latency(self) -> Latency:

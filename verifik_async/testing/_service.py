@@ -1,6 +1,7 @@
 """From a request to its answer, with all that is counted on the way."""
 
 import asyncio
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping
@@ -68,20 +69,23 @@ class Service:
         self._connections = 0
         self._hits = 0
         self._max_in_flight = 0
+        # Between the thread that serves and those that reset it.
+        self._lock = threading.Lock()
 
     def reset(self) -> None:
         """Forget counts, records and script; start randomness and capacity anew.
 
         Gallery, tokens and settings stay; requests in flight still count as such.
         """
-        self._hits = 0
-        self._connections = 0
-        self._max_in_flight = len(self._tasks)
-        self._chance.restart()
-        if self._log is not None:
-            self._log.clear()
-        if self._bucket is not None:
-            self._bucket.refill()
+        with self._lock:
+            self._hits = 0
+            self._connections = 0
+            self._max_in_flight = len(self._tasks)
+            self._chance.restart()
+            if self._log is not None:
+                self._log.clear()
+            if self._bucket is not None:
+                self._bucket.refill()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -89,7 +93,8 @@ class Service:
             return web.Response()
         self._tasks.add(task)
         try:
-            visit = self._arrive(request, request.transport)
+            with self._lock:
+                visit = self._arrive(request, request.transport)
             return await self._serve(request, visit)
         finally:
             self._tasks.discard(task)
@@ -133,7 +138,8 @@ class Service:
 
     def _amend(self, visit: _Visit, **facts: Any) -> None:
         if self._log is not None:
-            self._log.amend(visit.number, **facts)
+            with self._lock:
+                self._log.amend(visit.number, **facts)
 
     async def _serve(
         self, request: web.BaseRequest, visit: _Visit
