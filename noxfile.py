@@ -57,7 +57,7 @@ def run_tests(session: nox.Session, *without: str, paths: Sequence[str] = ()) ->
     outside = pathlib.Path(session.create_tmp()) / "outside"
     shutil.rmtree(outside, ignore_errors=True)
     outside.mkdir()
-    for name in ("tests", "benchmarks", "docs"):
+    for name in ("tests", "benchmarks", "docs", "examples"):
         shutil.copytree(ROOT / name, outside / name)
     for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
         shutil.copy(ROOT / name, outside)

@@ -281,6 +281,7 @@ class Pool:
         self._unkept: Session | None = None  # a connection of its own per request
         self._is_ours_open = False
         self._guard: AsyncGenerator[None] | None = None
+        self._is_guard_ending = False
         self._headers: tuple[Token, CIMultiDict[str]] | None = None
         self._timeouts = aiohttp.ClientTimeout(total=None)
         self._allowance = BESIDE_BODY
@@ -307,6 +308,7 @@ class Pool:
             self._session = session = self._make_session()
             self._unkept = None
             self._guard = self._closed_with_its_loop()
+            self._is_guard_ending = False
             await anext(self._guard)
             self._is_ours_open = True
         if session.closed:
@@ -314,7 +316,10 @@ class Pool:
 
     async def close(self) -> None:
         """Close the session if it is ours."""
-        if self._guard is not None:
+        if self._guard is None:
+            return
+        await self._close_sessions()
+        if not self._is_guard_ending:  # a loop that ends may be closing it just now
             await self._guard.aclose()
 
     def payload(self, start: bytes, picture: Picture) -> BodyPayload:
@@ -474,10 +479,14 @@ class Pool:
         try:
             yield
         finally:
-            self._is_ours_open = False
-            for session in (self._session, self._unkept):
-                if session is not None:
-                    await session.close()
+            self._is_guard_ending = True
+            await self._close_sessions()
+
+    async def _close_sessions(self) -> None:
+        self._is_ours_open = False
+        for session in (self._session, self._unkept):
+            if session is not None:
+                await session.close()
 
     def _make_session(self, *, force_close: bool = False) -> Session:
         settings, self._proxy = self._settings, self._settings.proxy

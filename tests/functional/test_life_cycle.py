@@ -369,3 +369,39 @@ async def test_a_proxy_is_not_for_a_session_of_the_callers(mock, image):
     ):
         await client.search_active_user(image)
     assert mock.hits == 1
+
+
+@pytest.mark.parametrize("held", ["before", "after"])
+async def test_a_loop_that_ends_while_a_generator_holds_the_client(held):
+    """Both are closed at once then, whichever comes first, and neither complains."""
+    script = f"""
+import asyncio
+from verifik_async import SearchOptions, VerifikClient
+from verifik_async.testing import MockVerifik
+
+OPTIONS = SearchOptions(os="IOS", min_score=0.7, search_mode="FAST")
+
+async def holding(client):
+    async with client:
+        yield await client.search_active_user(bytes(500))
+
+async def main():
+    async with MockVerifik() as mock:
+        client = VerifikClient("any", base_url=mock.url, defaults=OPTIONS)
+        if {held == "after"}:
+            await client.search_active_user(bytes(500))
+        kept.append(holding(client))
+        await anext(kept[0])
+
+kept = []
+for _ in range(20):  # which is closed first is by chance
+    asyncio.run(main())
+    kept.clear()
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-X", "dev", "-W", "error", "-c", script),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+    assert (process.returncode, complaints(errors)) == (0, "")
