@@ -90,6 +90,7 @@ def lowest(session: nox.Session) -> None:
                 *extras["speed"],
                 *extras["cli"],
                 *extras["images"],
+                *extras["otel"],
             )
         )
     )

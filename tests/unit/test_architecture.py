@@ -45,7 +45,11 @@ LEVELS = {
     "__init__": 12,
 }
 # Folders beside the core: what they may know of it.
-OUTSIDE = {"testing": set(), "cli": {"__init__", "testing"}}
+OUTSIDE = {
+    "testing": set(),
+    "cli": {"__init__", "testing"},
+    "integrations": {"__init__", "errors", "models"},
+}
 # The fixtures for users' tests are there to make a client.
 EXCEPT = {"testing/plugin.py": {"__init__"}}
 GATES = {
@@ -119,6 +123,16 @@ def test_one_gate_per_dependency(package):
         if any(name.split(".")[0] == package for name in imported(path))
     }
     assert users == GATES[package]
+
+
+def test_opentelemetry_has_one_gate():
+    """Whoever has no telemetry needs none of its packages."""
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.rglob("*.py")
+        if any(name.split(".")[0] == "opentelemetry" for name in imported(path))
+    }
+    assert users == {"integrations/otel.py"}
 
 
 @pytest.mark.parametrize("folder", sorted(OUTSIDE))
