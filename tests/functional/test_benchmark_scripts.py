@@ -28,6 +28,7 @@ FIGURES = {
     "resume": ["orjson: opened after", "json: opened after"],
     "journal": ["0 ms: CPU, with / without", "50 ms: CPU, with / without"],
     "folder": ["run 1: accounted for", "answered in the journal"],
+    "telemetry": ["20 KB, API only / off: CPU", "200 KB, SDK / off: CPU"],
     "beside": ["idle: p99", "beside a batch: p99", "beside a batch / idle, p99"],
 }
 

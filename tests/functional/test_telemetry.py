@@ -70,7 +70,7 @@ class Exported:
         data = self._reader.get_metrics_data()
         return {
             metric.name: metric
-            for resource in data.resource_metrics
+            for resource in (data.resource_metrics if data else [])
             for scope in resource.scope_metrics
             for metric in scope.metrics
         }
@@ -80,10 +80,8 @@ class Exported:
         metric = self.metrics().get(f"verifik.client.{name}")
         found = []
         for point in metric.data.data_points if metric else []:
-            attributes = dict(point.attributes)
-            assert attributes.pop("verifik.operation") == "search_active_user"
             value = point.count if hasattr(point, "count") else point.value
-            found.append((attributes, value))
+            found.append((dict(point.attributes), value))
         return found
 
     def in_flight(self):
@@ -262,6 +260,9 @@ async def test_a_search_that_never_leaves_the_queue(mock, image, exported):
     assert queued.attributes["verifik.queue.wait"] > 0.04
     [point] = exported.metrics()["verifik.client.queue.wait"].data.data_points
     assert (point.count, point.max) == (2, queued.attributes["verifik.queue.wait"])
+    points = exported.metrics()["verifik.client.operation.duration"].data.data_points
+    [failed, answered] = [point.sum for point in points]
+    assert 0.04 < failed < 0.3 <= answered
 
 
 async def test_a_search_that_is_destroyed_in_another_context(image, exported, caplog):
@@ -350,16 +351,16 @@ async def test_requests_are_children_of_their_search(mock, image, exported, way)
 
 async def test_searches_that_are_not_sampled(mock, image):
     """Nothing is built for them, who is below is not sampled, metrics go on."""
-    exported, seen = Exported(sampler=ALWAYS_OFF), []
+    exported, below, seen = Exported(sampler=ALWAYS_OFF), Exported(), []
     config = create_trace_config(
-        tracer_provider=exported.traces,
+        tracer_provider=below.traces,
         request_hook=lambda span, _: seen.append(span.is_recording()),
     )
     async with client_of(
         mock.url, on_search=exported.telemetry(), trace_configs=[config]
     ) as client:
         await client.search_active_user(image)
-    assert (exported.spans, seen) == ((), [False])
+    assert (exported.spans, below.spans, seen) == ((), (), [False])
     assert nobody_is_current()
     assert exported.points("attempts") == [
         ({"verifik.charge": "answered", "http.response.status_code": 200}, 1)
@@ -470,6 +471,17 @@ async def test_providers_that_do_nothing(mock, image):
     assert context.get_current() is before
 
 
+@pytest.mark.parametrize("given", ["traces", "meters"])
+async def test_one_provider_of_the_two(mock, image, exported, given):
+    """Spans without metrics, or metrics without spans."""
+    name = {"traces": "tracer_provider", "meters": "meter_provider"}[given]
+    telemetry = Telemetry(**{name: getattr(exported, given)})
+    async with client_of(mock.url, on_search=telemetry) as client:
+        await client.search_active_user(image)
+    assert len(exported.spans) == (given == "traces")
+    assert len(exported.points("attempts")) == (given == "meters")
+
+
 def test_nobody_is_told_without_an_sdk():
     """As long as no provider is set, a search is left alone."""
     assert Telemetry()() is None
@@ -553,7 +565,7 @@ except ImportError as error:
 # -- what must not happen --------------------------------------------------------------
 
 
-class Broken(SpanProcessor):
+class BrokenProcessor(SpanProcessor):
     """One that fails at the end of each span."""
 
     def on_end(self, span):
@@ -561,12 +573,41 @@ class Broken(SpanProcessor):
         raise RuntimeError(span.name)
 
 
-async def test_an_exporter_that_fails_costs_no_answer(image, watched, exported):
+class BrokenMeters(metrics.MeterProvider):
+    """One whose histograms fail."""
+
+    class Histogram(metrics.NoOpHistogram):
+        """Fails."""
+
+        def record(self, *_):
+            """Fail."""
+            raise RuntimeError(self)
+
+    class Meter(metrics.NoOpMeter):
+        """Makes them."""
+
+        def create_histogram(self, name, *_, **__):
+            """Return one."""
+            return BrokenMeters.Histogram(name)
+
+    def get_meter(self, name, *_):
+        """Return what makes them."""
+        return self.Meter(name)
+
+
+@pytest.mark.parametrize("breaks", ["spans", "metrics"])
+async def test_an_sdk_that_fails_costs_no_answer(mock, image, exported, breaks):
     """Nor does it leave the span current for whoever comes next."""
-    exported.traces.add_span_processor(Broken())
-    assert (await watched.search_active_user(image)).call.status == 200
+    telemetry = Telemetry(
+        tracer_provider=exported.traces, meter_provider=BrokenMeters()
+    )
+    if breaks == "spans":
+        telemetry = exported.telemetry()
+        exported.traces.add_span_processor(BrokenProcessor())
+    async with client_of(mock.url, on_search=telemetry) as client:
+        assert (await client.search_active_user(image)).call.status == 200
     assert nobody_is_current()
-    assert exported.in_flight() == 0
+    assert len(exported.spans) == 1
 
 
 async def test_nothing_of_a_person_is_exported(image, exported):

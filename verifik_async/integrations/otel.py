@@ -33,7 +33,6 @@ _Attributes: TypeAlias = dict[str, str | int | float | bool]
 
 _SCOPE: Final = "verifik_async"
 _SPAN: Final = "verifik.search_active_user"
-_OPERATION: Final[_Attributes] = {"verifik.operation": "search_active_user"}
 # From an answer of a service next door to the default deadline of a search.
 _SECONDS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75),
@@ -92,7 +91,11 @@ def _is_heard() -> bool:
 
 
 class _Instruments:
-    """What is counted and measured, over all searches."""
+    """What is counted and measured, over all searches.
+
+    Attributes cost an SDK as much as the measurement itself: where all would be the
+    same there are none.
+    """
 
     def __init__(self, meter: metrics.Meter) -> None:
         self.in_flight = meter.create_up_down_counter(
@@ -120,7 +123,7 @@ class _Instruments:
     def count(self, attempt: Attempt) -> None:
         """Count a request."""
         if attempt.throttled:
-            self._throttled.add(1, _OPERATION)
+            self._throttled.add(1)
             return
         kind = _kind(attempt.charge, _error_of(attempt), attempt.status)
         self._attempts.add(1, kind)
@@ -128,14 +131,14 @@ class _Instruments:
     def measure(self, end: SearchEnd) -> None:
         """Measure a search that is over."""
         self._duration.record(end.call.elapsed_s, _kind(end.charge, end.error, None))
-        self._queue.record(end.call.queued_s, _OPERATION)
+        self._queue.record(end.call.queued_s)
 
 
 # Of few kinds: classes of errors, and the statuses of HTTP. None is built twice.
 @functools.lru_cache(maxsize=1024)
 def _kind(charge: Charge, error: str | None, status: int | None) -> _Attributes:
     """Return the attributes of a request or a search that is counted."""
-    return _OPERATION | {"verifik.charge": charge.value} | _ending(error, status)
+    return {"verifik.charge": charge.value} | _ending(error, status)
 
 
 def _ending(error: str | None, status: int | None) -> _Attributes:
@@ -173,7 +176,7 @@ class _Search:
     def __call__(self, event: _Event) -> None:
         """Take note of an event."""
         if isinstance(event, Slot):
-            self._instruments.in_flight.add(1 if event.taken else -1, _OPERATION)
+            self._instruments.in_flight.add(1 if event.taken else -1)
         elif isinstance(event, Attempt):
             self._instruments.count(event)
             if self._recording:
