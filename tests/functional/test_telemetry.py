@@ -523,14 +523,17 @@ def provide():
         readers.append(InMemoryMetricReader())
         metrics.set_meter_provider(MeterProvider(readers))
 
+before, after = map(int, sys.argv[1:3])
+
 async def main():
     telemetry = Telemetry()
     async with MockVerifik() as mock:
         async with client_of(mock.url, on_search=telemetry) as client:
-            await client.search_active_user(bytes(500))
+            for _ in range(before):
+                await client.search_active_user(bytes(500))
             provide()
-            await client.search_active_user(bytes(501))
-            await client.search_active_user(bytes(502))
+            for _ in range(after):
+                await client.search_active_user(bytes(501))
 
 asyncio.run(main())
 print(len(spans.get_finished_spans()))
@@ -544,9 +547,15 @@ for reader in readers:
 @pytest.mark.parametrize("which", [["spans"], ["metrics"], ["spans", "metrics"]])
 def test_providers_that_are_set_later(which):
     """Those set between two searches are told from then on, one or both."""
-    count, *names = run(LATE, *which)
+    count, *names = run(LATE, "1", "2", *which)
     assert count == ("2" if "spans" in which else "0")
     assert len(names) == (4 if "metrics" in which else 0)  # nothing was throttled
+
+
+def test_providers_that_are_set_late():
+    """After many searches without one not every search looks for it, but soon one."""
+    [count] = run(LATE, "120", "40", "spans")
+    assert count == "33"  # all from the 128th on
 
 
 def test_without_the_package():

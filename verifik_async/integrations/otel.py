@@ -38,6 +38,9 @@ _SECONDS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0),
 )
+# Whether anybody listens is asked at each of so many searches, then at one in so many.
+_EAGER: Final = 100
+_EVERY: Final = 32
 # How a search ends that somebody here wanted no longer: no fault of the service.
 _DESTROYED: Final = "GeneratorExit"
 _CANCELLED: Final = frozenset({"CancelledError", _DESTROYED})
@@ -51,8 +54,9 @@ class Telemetry:
     of the one around its `async with`, and is current itself while the search runs.
 
     Args:
-        tracer_provider: Makes the spans; None: the global one, which may be set later.
-        meter_provider: Makes the metrics; None: the global one, which may be set later.
+        tracer_provider: Makes the spans; None: the global one, which may be set later:
+            from the next search on, or after a hundred without it one of the next 32.
+        meter_provider: Makes the metrics; None: as above.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Telemetry:
         meter = metrics.get_meter(_SCOPE, __version__, meter_provider)
         self._instruments = _Instruments(meter)
         self._heard = tracer_provider is not None or meter_provider is not None
+        self._unheard = 0  # searches that nobody was told of
 
     def __call__(self) -> "Callable[[_Event], None] | None":
         """Begin a search; called by the client, in the search's task.
@@ -73,6 +78,9 @@ class Telemetry:
             What is told of it, or None as long as there is nobody to tell.
         """
         if not self._heard:
+            self._unheard += 1
+            if self._unheard > _EAGER and self._unheard % _EVERY:
+                return None
             # For good then: a global provider is set once.
             self._heard = _is_heard()
             if not self._heard:
@@ -83,7 +91,8 @@ class Telemetry:
 def _is_heard() -> bool:
     """Return whether the application has brought a provider, for spans or metrics.
 
-    The API's own do nothing, and have no public name in common.
+    The API's own do nothing, and have no public name in common. To ask takes longer
+    than all else here: the API looks into the environment each time.
     """
     providers = (trace.get_tracer_provider(), metrics.get_meter_provider())
     own = ("opentelemetry.trace", "opentelemetry.metrics")
