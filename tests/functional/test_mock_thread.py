@@ -119,6 +119,22 @@ def test_errors_of_the_start_are_the_callers():
         assert threading.active_count() == before
 
 
+def test_no_loop_to_be_had(monkeypatch):
+    """A machine without a file left for an event loop is told of, too."""
+
+    def new_event_loop():
+        raise OSError("too many open files")
+
+    mock = MockVerifik()
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio.events, "new_event_loop", new_event_loop)
+        with pytest.raises(OSError, match="too many"):
+            mock.__enter__()
+    mock.__exit__(None, None, None)  # nothing to leave
+    with mock:
+        assert search(mock) == 200
+
+
 def test_errors_of_the_end_are_the_callers():
     """What goes wrong as the server is left is raised where the block ends."""
 

@@ -6,10 +6,12 @@ No test framework is imported here.
 from ._faults import Fault
 from ._leaks import assert_no_leaks
 from ._process import MockProcess
+from ._recorder import AnswerRecorder
 from ._records import RecordedRequest
 from ._server import MockVerifik
 
 __all__ = [
+    "AnswerRecorder",
     "Fault",
     "MockProcess",
     "MockVerifik",

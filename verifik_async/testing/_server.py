@@ -1,6 +1,8 @@
 """The stand-in server."""
 
 import asyncio
+import os
+import pathlib
 import ssl as ssl_module
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -12,6 +14,7 @@ from ._answers import DataShape
 from ._chance import Latency
 from ._faults import Fault
 from ._gallery import Person
+from ._recording import load
 from ._records import RecordedRequest
 from ._service import Service
 from ._thread import AlsoSynchronous
@@ -206,6 +209,19 @@ class MockVerifik(Service, AlsoSynchronous):
     def script(self, *faults: Fault | None) -> None:
         """Queue what the next requests get, one each; None is a normal answer."""
         self._chance.script(*faults)
+
+    def replay(self, path: str | os.PathLike[str]) -> None:
+        """Answer searches as recorded in a file of `AnswerRecorder`, from now on.
+
+        A search is one of those if its picture is the same byte for byte, and so are
+        its parameters. Scripts, faults, tokens, capacity and latency go before; all
+        other searches are answered as always. Several files add up.
+
+        Raises:
+            OSError: The file can't be read.
+            ValueError: A line of the file is damaged; it is named.
+        """
+        self._replies = {**self._replies, **load(pathlib.Path(path))}
 
     def enroll(
         self,

@@ -18,6 +18,7 @@ from ._capacity import TokenBucket
 from ._chance import Chance, Latency
 from ._faults import Fault, Kind, gzip_bomb_reply, retry_after_header
 from ._gallery import Gallery
+from ._recording import request_key
 from ._records import RecordedRequest, RequestLog, describe_body, known_headers
 from ._rules import Refusal, check_route, check_search, check_token
 
@@ -63,6 +64,7 @@ class Service:
         self._bucket = None if rate is None else TokenBucket(rate, burst)
         self._chance = Chance(seed, faults, latency)
         self._log = RequestLog(max_recorded) if max_recorded else None
+        self._replies: dict[str, Reply] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         # Weak: those of connections that ended go by themselves.
         self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
@@ -203,6 +205,10 @@ class Service:
             return refusal(visit.refused)
         if fields is None:
             return refusal(NO_JSON)
+        # Before the rules: the service's own may be others.
+        key = request_key(fields) if self._replies else None
+        if key in self._replies:
+            return self._replies[key]
         search = check_search(fields, self._gallery.collections)
         if isinstance(search, Refusal):
             return refusal(search)

@@ -45,7 +45,8 @@ class ServerThread:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner() as runner:  # which may find no file for its loop
+                runner.run(self._serve())
         except BaseException as exc:  # noqa: BLE001 - raised where it is waited for
             self._ended.set_exception(exc)
         else:
