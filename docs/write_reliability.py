@@ -10,23 +10,19 @@ A test compares, and plays the matrix anew.
 """
 
 import itertools
-import json
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+
+import _pages
+from _pages import Run, table
 
 PAGE = pathlib.Path(__file__).with_name("reliability.md")
 KEPT = pathlib.Path(__file__).with_name("reliability")
-MADE = "<!-- made by docs/write_reliability.py: {} -->\n"
-END = "<!-- end -->\n"
-
-Run = dict[str, Any]
 
 
 def load(name: str) -> Run:
     """Return a run that is kept."""
-    run: Run = json.loads((KEPT / f"{name}.json").read_text(encoding="utf-8"))
-    return run
+    return _pages.load(KEPT / f"{name}.json")
 
 
 def sections() -> dict[str, str]:
@@ -42,12 +38,7 @@ def sections() -> dict[str, str]:
 
 def written(page: str) -> str:
     """Return the page with what is made for it."""
-    for name, text in sections().items():
-        mark = MADE.format(name)
-        before, _, rest = page.partition(mark)
-        _, _, after = rest.partition(END)
-        page = f"{before}{mark}\n{text}\n{END}{after}"
-    return page
+    return _pages.written(page, "write_reliability.py", sections())
 
 
 def _count(run: Run) -> str:
@@ -64,7 +55,7 @@ def _faults(rows: Iterable[Run]) -> Iterator[str]:
     head = ("what goes wrong", "ends in", "charge", "requests", "s", "of two", "s")
     for phase, some in itertools.groupby(rows, key=lambda row: row["phase"]):
         yield f"### {phase[0].upper()}{phase[1:]}\n"
-        yield _table(head, [_fault(row) for row in some])
+        yield table(head, [_fault(row) for row in some])
 
 
 def _fault(row: Run) -> Sequence[str]:
@@ -97,7 +88,7 @@ def _bounds(rows: Iterable[Run]) -> str:
         )
         for row in rows
     ]
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _soak(figures: Iterable[Run]) -> str:
@@ -106,12 +97,7 @@ def _soak(figures: Iterable[Run]) -> str:
         value = figure["value"]
         shown = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
         lines.append((figure["name"], f"{shown} {figure['unit']}".strip()))
-    return _table(("what", "figure"), lines)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table(("what", "figure"), lines)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,11 @@ FIGURES = {
     "journal": ["0 ms: CPU, with / without", "50 ms: CPU, with / without"],
     "folder": ["run 1: accounted for", "answered in the journal"],
     "telemetry": ["20 KB, API only / off: CPU", "200 KB, SDK / off: CPU"],
+    "web": [
+        "fastapi: health route, p99",
+        "plain aiohttp json=: health route, p99",
+        "fastapi, all have come: answered after it",
+    ],
     "beside": ["idle: p99", "beside a batch: p99", "beside a batch / idle, p99"],
 }
 

@@ -112,6 +112,7 @@ def test_the_figures_of_the_run_that_is_kept():
 
 def test_the_fault_matrix_that_is_kept(monkeypatch):
     """The page shows the runs that are kept, of all rows, each as promised."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
     monkeypatch.syspath_prepend(ROOT)
     faults = importlib.import_module("benchmarks.faults")
     script = runpy.run_path(str(ROOT / "docs" / "write_reliability.py"))
@@ -123,6 +124,14 @@ def test_the_fault_matrix_that_is_kept(monkeypatch):
         assert (row.phase, row.what) == (came["phase"], came["what"])
         assert faults.differences(row, faults.Came(**facts)) == []
     assert f"{len(kept)} faults" in (ROOT / "README.md").read_text()
+
+
+def test_the_run_of_web_backends_that_is_kept(monkeypatch):
+    """The page shows its figures."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    script = runpy.run_path(str(ROOT / "docs" / "write_web.py"))
+    page = (ROOT / "docs" / "web.md").read_text()
+    assert script["written"](page) == page
 
 
 def test_the_first_screen_of_the_readme():

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import importlib.util
+import json
 import os
 import pathlib
+import re
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -221,3 +224,45 @@ async def test_a_visitor_who_leaves_the_queue(name, mock, image, when_left, sent
                 await backend.comes_to(waiting=0, in_flight=SLOTS)
         await backend.comes_to(in_flight=0, answered=SLOTS + sent)
     assert mock.hits == SLOTS + sent
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="has no curl")
+async def test_the_commands_of_the_page(name):
+    """Each example is started by its command, and the page's own requests work."""
+    if importlib.util.find_spec(NEEDS[name]) is None:
+        pytest.skip(f'{name} is missing: pip install "verifik-async[{name}]"')
+    page = (ROOT / "docs" / "web.md").read_text()
+    assert re.search(
+        rf"^python -m pip install .* examples/run\.py {name}$", page, re.MULTILINE
+    )
+    port = str(free_port())
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "examples/run.py", name, port),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # so that the signal is for both, as Ctrl-C is
+    )
+    try:
+        commands = re.findall(r"^curl .*$", page, re.MULTILINE)
+        asked = [await _shell(command.replace("8000", port)) for command in commands]
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+    said, complaints = await process.communicate()
+    found, health = map(json.loads, asked)
+    assert found["matches"][0]["id"] == "person-3"
+    assert health["answered"] == 1
+    assert f"http://127.0.0.1:{port}/" in said.decode()
+    assert (process.returncode, complaints.decode()) == (0, "")
+
+
+async def _shell(command: str) -> bytes:
+    """Return what a command prints, once the server is there."""
+    process = await asyncio.create_subprocess_shell(
+        f"{command} --silent --retry 40 --retry-delay 1 --retry-connrefused",
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+    )
+    printed, _ = await process.communicate()
+    return printed
