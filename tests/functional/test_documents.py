@@ -24,34 +24,67 @@ PAGE = ROOT / "docs" / "retries.md"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 
-def blocks() -> Iterator[object]:
-    """Yield the Python blocks with the page and the number of each."""
+FILE = re.compile(r"# (\w+\.py)\n")  # the first line of a block that is a file
+
+
+def blocks_of(page: pathlib.Path) -> list[str]:
+    """Return the Python blocks of a page."""
+    return re.findall(
+        r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+    )
+
+
+def scripts() -> Iterator[object]:
+    """Yield the Python blocks that run by themselves, with page and number."""
     for page in PAGES:
-        found = re.findall(
-            r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
-        )
-        for number, block in enumerate(found, 1):
-            yield pytest.param(block, id=f"{page.name}-{number}")
+        for number, block in enumerate(blocks_of(page), 1):
+            if not FILE.match(block):
+                yield pytest.param(block, id=f"{page.name}-{number}")
 
 
-@pytest.mark.parametrize("block", [*blocks()])
+async def run_python(folder: pathlib.Path, url: str, *arguments: str) -> str:
+    """Run Python as a reader would; return what it has to complain about."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-X", "dev", "-W", "error", *arguments),
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "VERIFIK_BASE_URL": url,
+            "VERIFIK_TOKEN": "any",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    told, errors = await process.communicate()
+    failed = f"exit code {process.returncode}\n{told.decode()}"
+    return complaints(errors) + (failed if process.returncode else "")
+
+
+@pytest.mark.parametrize("block", [*scripts()])
 async def test_python_blocks(block, tmp_path, image):
     """A block runs as it stands, with a stand-in where it asks for the service."""
     (tmp_path / "face.jpg").write_bytes(image)
     async with MockProcess() as mock:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-X", "dev", "-W", "error", "-c", block),
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(sys.path),
-                "VERIFIK_BASE_URL": mock.url,
-                "VERIFIK_TOKEN": "any",
-            },
-            stderr=subprocess.PIPE,
-        )
-        _, errors = await process.communicate()
-    assert (process.returncode, complaints(errors)) == (0, "")
+        assert await run_python(tmp_path, mock.url, "-c", block) == ""
+
+
+async def test_the_tests_of_the_testing_page(tmp_path, image):
+    """Blocks that name a file are a folder of tests, which passes as it stands."""
+    (tmp_path / "face.jpg").write_bytes(image)
+    async with MockProcess() as mock:
+        await mock.enroll("person-1", image)
+        for block in blocks_of(ROOT / "docs" / "testing.md"):
+            name = FILE.match(block)
+            if name:
+                (tmp_path / name[1]).write_text(block)
+            else:  # it records what the tests replay
+                assert await run_python(tmp_path, mock.url, "-c", block) == ""
+    # The service is gone: no test asks for it.
+    options = ("-o", "asyncio_default_fixture_loop_scope=function")
+    pytest_run = ("-m", "pytest", "-q", "-W", "error", *options)
+    assert await run_python(tmp_path, mock.url, *pytest_run) == ""
+    assert len([*tmp_path.glob("test_*.py")]) >= 6
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="has no bash")

@@ -30,7 +30,7 @@ from verifik_async import (
 )
 from verifik_async.images import Preparation
 from verifik_async.models import ImageInput
-from verifik_async.testing import MockVerifik
+from verifik_async.testing import AnswerRecorder, MockVerifik
 
 
 class OwnLimiter:
@@ -140,3 +140,10 @@ async def stand_in() -> None:
         assert_type(mock, MockVerifik)
         assert_type(mock.url, str)
         mock.enroll("person", b"picture")
+    with MockVerifik() as mock:
+        assert_type(mock, MockVerifik)
+        mock.replay(pathlib.Path("answers.jsonl"))
+    async with AnswerRecorder("answers.jsonl") as recorder:
+        assert_type(recorder, AnswerRecorder)
+    with AnswerRecorder("answers.jsonl", "http://127.0.0.1:1") as recorder:
+        assert_type(recorder.url, str)
