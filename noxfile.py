@@ -32,7 +32,7 @@ BETWEEN = ("closing_storms", "faults", "hostile_servers", "life_cycle")
 # Of the tests in `tests/functional`: what needs the extra `test-more`.
 MORE = ("batch_tables", "openapi")
 # The limit that keeps what a stranger downloads small.
-WHEEL_BYTES = 220_000
+WHEEL_BYTES = 240_000
 
 
 def build_wheel(session: nox.Session) -> pathlib.Path:
