@@ -15,6 +15,7 @@ from verifik_async import (
     ImageError,
     QueueFullError,
     RateLimitedError,
+    VerifikClient,
     VerifikError,
 )
 
@@ -46,7 +47,7 @@ class Answer:
     headers: dict[str, str] = attrs.field(factory=dict)
 
 
-def answer_for(error: VerifikError, stats: ClientStats) -> Answer:
+def answer_for(error: VerifikError, client: VerifikClient | None) -> Answer:
     """Return what to answer in place of a search's result.
 
     The text of the error stays inside: it names hosts and settings, which are no
@@ -54,7 +55,7 @@ def answer_for(error: VerifikError, stats: ClientStats) -> Answer:
 
     Args:
         error: What the search ended in.
-        stats: The client's, to guess when a slot will be free.
+        client: That searched, to guess when a slot will be free; None: there is none.
     """
     status = next((s for kinds, s in _STATUSES if isinstance(error, kinds)), None)
     status = _BAD_GATEWAY if status is None else status
@@ -63,6 +64,7 @@ def answer_for(error: VerifikError, stats: ClientStats) -> Answer:
         body["reason"] = error.reason
     if status != _LATER:
         return Answer(status, body)
+    stats = ClientStats() if client is None else client.stats()
     return Answer(status, body, {"Retry-After": str(_retry_after(error, stats))})
 
 

@@ -51,7 +51,7 @@ async def answer_errors(request: web.Request, handler: _Handler) -> web.StreamRe
     try:
         return await handler(request)
     except VerifikError as error:
-        told = answer_for(error, request.config_dict[CLIENT].stats())
+        told = answer_for(error, request.config_dict.get(CLIENT))
     return web.json_response(told.body, status=told.status, headers=told.headers)
 
 

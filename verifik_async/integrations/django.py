@@ -18,7 +18,7 @@ import functools
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from verifik_async import VerifikClient, VerifikError
+from verifik_async import ConfigurationError, VerifikClient, VerifikError
 from verifik_async.integrations._answers import answer_for, health
 from verifik_async.integrations._leaving import Finisher
 
@@ -70,7 +70,14 @@ class Lifespan:
         self, state: dict[str, Any], receive: _Receive, send: _Send
     ) -> None:
         await receive()  # the only message so far: lifespan.startup
-        async with Finisher() as finisher, self._make_client() as client:
+        try:
+            made = self._make_client()
+        except Exception as error:
+            # Unless it is told, servers take it that nobody speaks this protocol.
+            failed = f"{type(error).__name__}: {error}"
+            await send({"type": "lifespan.startup.failed", "message": failed})
+            raise
+        async with Finisher() as finisher, made as client:
             state.update({_CLIENT: client, _FINISHER: finisher})
             await send({"type": "lifespan.startup.complete"})
             await receive()
@@ -78,13 +85,27 @@ class Lifespan:
 
 
 def client_of(request: ASGIRequest) -> VerifikClient:
-    """Return the client that `Lifespan` made."""
-    client: VerifikClient = _state(request)[_CLIENT]
+    """Return the client that `Lifespan` made.
+
+    Raises:
+        ConfigurationError: it made none.
+    """
+    client: VerifikClient = _of_state(request, _CLIENT)
     return client
 
 
-def _state(request: ASGIRequest) -> dict[str, Any]:
-    state: dict[str, Any] = request.scope["state"]
+def _of_state(request: ASGIRequest, name: str) -> Any:
+    state = _state(request)
+    if name not in state:
+        raise ConfigurationError(
+            "there is no client: wrap the ASGI application in Lifespan(application, "
+            "make_client), on a server that speaks the lifespan protocol (uvicorn)"
+        )
+    return state[name]
+
+
+def _state(request: Any) -> dict[str, Any]:
+    state: dict[str, Any] = getattr(request, "scope", {}).get("state", {})
     return state
 
 
@@ -98,8 +119,7 @@ def answer_errors(
         try:
             return await view(*args, **kwargs)
         except VerifikError as error:
-            request: Any = args[0]
-            told = answer_for(error, client_of(request).stats())
+            told = answer_for(error, _state(args[0]).get(_CLIENT))
         return JsonResponse(told.body, status=told.status, headers=told.headers)
 
     return answering
@@ -133,5 +153,5 @@ async def finish(request: ASGIRequest, search: Awaitable[T]) -> T:
         request: Of the visitor.
         search: What is awaited.
     """
-    finisher: Finisher = _state(request)[_FINISHER]
+    finisher: Finisher = _of_state(request, _FINISHER)
     return await finisher.finish(search)

@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any, TypeAlias, TypedDict, TypeVar
 
-from verifik_async import VerifikClient, VerifikError
+from verifik_async import ConfigurationError, VerifikClient, VerifikError
 from verifik_async.integrations._answers import answer_for, health
+from verifik_async.integrations._leaving import settled
 
 try:
     from fastapi import Depends
@@ -66,8 +67,17 @@ def lifespan(
 
 
 def client_of(request: Request) -> VerifikClient:
-    """Return the client that `lifespan` made."""
-    client: VerifikClient = request.state.verifik
+    """Return the client that `lifespan` made.
+
+    Raises:
+        ConfigurationError: it made none.
+    """
+    client: VerifikClient | None = getattr(request.state, "verifik", None)
+    if client is None:
+        raise ConfigurationError(
+            "there is no client: pass lifespan=lifespan(make_client) to the app, and "
+            "in tests use `with TestClient(app)`"
+        )
     return client
 
 
@@ -80,7 +90,7 @@ def answer_errors(app: Starlette) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         if not isinstance(error, VerifikError):
             raise error
-        told = answer_for(error, client_of(request).stats())
+        told = answer_for(error, getattr(request.state, "verifik", None))
         return JSONResponse(told.body, told.status, told.headers)
 
     app.add_exception_handler(VerifikError, answer)
@@ -100,23 +110,18 @@ async def while_there(request: Request, search: Awaitable[T]) -> T:
         HTTPException: the visitor has left; status 499, which nobody will read.
     """
     gone = asyncio.timeout(None)
-    outcome: T | VerifikError | None = None
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(_end_when_left(request, gone))
-        try:
-            async with gone:
-                outcome = await search
-        except VerifikError as error:
-            outcome = error  # raised in here it would be in a group
-        except TimeoutError:
-            if not gone.expired():
-                raise
+        outcome = await settled(_within(gone, search))
         watching.cancel()
-    if isinstance(outcome, VerifikError):
-        raise outcome
-    if gone.expired():
+    if gone.expired() and isinstance(outcome.error, TimeoutError):
         raise HTTPException(_GONE)
-    return outcome  # type: ignore[return-value]  # the search has ended
+    return outcome.unwrap()
+
+
+async def _within(scope: asyncio.Timeout, search: Awaitable[T]) -> T:
+    async with scope:
+        return await search
 
 
 async def _end_when_left(request: Request, scope: asyncio.Timeout) -> None:
