@@ -4,6 +4,7 @@ import asyncio
 import gc
 import importlib
 import io
+import sys
 import weakref
 
 import pytest
@@ -132,6 +133,17 @@ async def test_an_error_keeps_no_picture(mock):
             assert seen() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("name", ["fastapi", "django"])
+def test_a_framework_that_is_missing(monkeypatch, name):
+    """The line that installs it is told."""
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(
+        sys.modules, f"verifik_async.integrations.{name}", raising=False
+    )
+    with pytest.raises(ImportError, match=rf'pip install "verifik-async\[{name}\]"'):
+        importlib.import_module(f"verifik_async.integrations.{name}")
 
 
 # -- FastAPI ---------------------------------------------------------------------------
