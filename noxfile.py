@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parent
 # what the stand-in answers.
 COMMANDS = (
     *("batch_command", "cli", "documents", "report"),
-    *("image_preparation", "images_prepare", "openapi"),
+    *("image_preparation", "images_prepare", "openapi", "web_examples"),
 )
 # Between two Pythons that are tested wholly: what the event loop has most to do with.
 BETWEEN = ("closing_storms", "faults", "hostile_servers", "life_cycle")
@@ -96,7 +96,7 @@ def lowest(session: nox.Session) -> None:
     )
     install(session, "-c", str(constraints))
     # These tell of commands and documents what `cli` tells with less work.
-    run_tests(session, "batch_command", "documents", "openapi")
+    run_tests(session, "batch_command", "documents", "openapi", "web_examples")
 
 
 @nox.session(python=OLDEST)

@@ -115,7 +115,7 @@ async def while_there(request: Request, search: Awaitable[T]) -> T:
         outcome = await settled(_within(gone, search))
         watching.cancel()
     if gone.expired() and isinstance(outcome.error, TimeoutError):
-        raise HTTPException(_GONE)
+        raise HTTPException(_GONE, "the visitor has left")
     return outcome.unwrap()
 
 
