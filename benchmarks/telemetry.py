@@ -1,11 +1,12 @@
 """What telemetry costs a search: `python -m benchmarks.telemetry`.
 
 The same searches by turns: without `on_search`; with `Telemetry` where only the API of
-OpenTelemetry is installed, or nobody has set a provider; with an SDK that counts and
-samples no span; and with one that makes a span of each search. Spans go through a
-batch processor to an exporter that throws them away, metrics are collected once a turn:
-what it takes to encode them and send them somewhere is not in it. No provider is ever
-global here, so that one process has all four.
+OpenTelemetry is installed, or nobody has set a provider; with providers that do
+nothing, which is what all but the SDK costs; with an SDK that counts and samples no
+span; and with one that makes a span of each search. Spans go through a batch processor
+to an exporter that throws them away, metrics are collected once a turn: what it takes
+to encode them and send them somewhere is not in it. No provider is ever global here, so
+that one process has all of them.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TypeAlias
 
+from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -108,12 +110,12 @@ def _show(board: Board, size: int, figures: CellFigures) -> None:
             board.at_most(label, statistics.median(ratios), _MOST_API)
         else:
             board.fact(label, statistics.median(ratios))
-        low, _, high = statistics.quantiles(ratios, n=4)
-        board.fact(f"{label}, the middle half from", low)
-        board.fact(f"{label}, the middle half to", high)
+        ordered, quarter = sorted(ratios), len(ratios) // 4
+        board.fact(f"{label}, the middle half from", ordered[quarter])
+        board.fact(f"{label}, the middle half to", ordered[-1 - quarter])
 
 
-# -- the four ------------------------------------------------------------------
+# -- who takes turns ------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -124,6 +126,17 @@ def _off() -> Iterator[tuple[None, Callable[[], object]]]:
 @contextlib.contextmanager
 def _api() -> Iterator[tuple[Telemetry, Callable[[], object]]]:
     yield Telemetry(), lambda: None
+
+
+@contextlib.contextmanager
+def _idle() -> Iterator[tuple[Telemetry, Callable[[], object]]]:
+    yield (
+        Telemetry(
+            tracer_provider=trace.NoOpTracerProvider(),
+            meter_provider=metrics.NoOpMeterProvider(),
+        ),
+        lambda: None,
+    )
 
 
 @contextlib.contextmanager
@@ -174,6 +187,7 @@ def _rival(name: str, about: str, way: _Way) -> Rival:
 _RIVALS = (
     _rival(_OFF, "no `on_search`", _off),
     _rival(_API, "Telemetry, and no provider", _api),
+    _rival("idle SDK", "providers that do nothing", _idle),
     _rival("SDK, no spans", "metrics; no span is sampled", lambda: _sdk(ALWAYS_OFF)),
     _rival("SDK", "metrics, and a span of each", lambda: _sdk(ALWAYS_ON)),
 )
