@@ -356,14 +356,17 @@ async def test_searches_that_are_not_sampled(mock, image):
         tracer_provider=below.traces,
         request_hook=lambda span, _: seen.append(span.is_recording()),
     )
+    mock.script(Fault.status(503))
     async with client_of(
         mock.url, on_search=exported.telemetry(), trace_configs=[config]
     ) as client:
         await client.search_active_user(image)
-    assert (exported.spans, below.spans, seen) == ((), (), [False])
+    assert (exported.spans, below.spans, seen) == ((), (), [False] * 2)
     assert nobody_is_current()
+    answered, status = {"verifik.charge": "answered"}, "http.response.status_code"
     assert exported.points("attempts") == [
-        ({"verifik.charge": "answered", "http.response.status_code": 200}, 1)
+        (answered | {"error.type": "ServerError", status: 503}, 1),
+        (answered | {status: 200}, 1),
     ]
 
 
