@@ -4,6 +4,8 @@ import asyncio
 import base64
 import concurrent.futures
 import contextlib
+import gc
+import socket
 import subprocess
 import sys
 import threading
@@ -48,8 +50,9 @@ def stalled():
                 with contextlib.suppress(requests.ConnectionError):
                     search(mock)
 
+            before = mock.in_flight
             pool.submit(cut_off)
-            while not mock.in_flight:
+            while mock.in_flight == before:
                 time.sleep(0.001)
 
         yield send
@@ -97,6 +100,21 @@ def test_leaving_is_quick_while_a_search_stalls(stalled):
         began = time.perf_counter()
     assert time.perf_counter() - began < 0.5
     assert threading.active_count() <= 1 + 2  # the two that sent
+
+
+def test_connections_of_the_last_moment():
+    """What connects while the block ends is refused or cut off, and never left open."""
+    for number in range(60):
+        with MockVerifik() as mock:
+            port = int(mock.url.rpartition(":")[2])
+            last = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+            last[number % 3].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        for sock in last:
+            with sock, contextlib.suppress(ConnectionResetError):
+                sock.settimeout(5)
+                while sock.recv(1000):
+                    pass
+    gc.collect()
 
 
 def test_once_only():

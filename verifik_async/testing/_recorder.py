@@ -16,12 +16,12 @@ from aiohttp import web
 from . import _delivery
 from ._answers import TOO_LARGE, Reply, refusal
 from ._body import parse_fields, read_body
+from ._listening import end_server
 from ._recording import line_of, load, request_key
 from ._rules import SEARCH_PATH, Refusal, check_route
 from ._thread import AlsoSynchronous
 
 _HOST = "127.0.0.1"
-_EXIT_GRACE = 0.2
 _THERE = ("Authorization", "Content-Type", "User-Agent")
 _BACK = ("Content-Type", "Retry-After")
 _UNREACHABLE = Refusal(status=502, message="upstream_unreachable", code="BadGateway")
@@ -91,8 +91,7 @@ class AnswerRecorder(AlsoSynchronous):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._listener.close()
-        await self._web.shutdown(_EXIT_GRACE)
+        await end_server(self._listener, self._web)
         await self._session.close()
         if self._failure is not None:
             raise self._failure

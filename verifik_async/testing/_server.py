@@ -14,6 +14,7 @@ from ._answers import DataShape
 from ._chance import Latency
 from ._faults import Fault
 from ._gallery import Person
+from ._listening import end_server
 from ._recording import load
 from ._records import RecordedRequest
 from ._service import Service
@@ -21,7 +22,6 @@ from ._thread import AlsoSynchronous
 
 _HOST = "127.0.0.1"
 _BACKLOG = 1024
-_EXIT_GRACE = 0.2
 
 
 class MockVerifik(Service, AlsoSynchronous):
@@ -136,18 +136,7 @@ class MockVerifik(Service, AlsoSynchronous):
     ) -> None:
         if self._listener is None or self._web is None:
             return
-        self._listener.close()
-        # Closing would wait for clients to take what was written.
-        for transport in list(self._transports):
-            transport.abort()
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_EXIT_GRACE)
-        await self._web.shutdown(_EXIT_GRACE)
-        # The last callbacks of closed transports run in the next turn.
-        await asyncio.sleep(0)
+        await end_server(self._listener, self._web)
 
     def __repr__(self) -> str:
         return f"<MockVerifik {self._url or 'not started'} hits={self._hits}>"
