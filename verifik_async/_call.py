@@ -176,9 +176,9 @@ class Search:
                 token = self._plan.tokens.ready or token  # renewed while it waited
                 now = self._now()
             self._begin(now)
-            if self._told is not None:
-                _observe.tell(self._told, _observe.TAKEN)
             try:
+                if self._told is not None:
+                    _observe.tell(self._told, _observe.TAKEN)
                 got = await self._attempt(token, now)
                 verdict = self._judge(got)
                 if verdict is Verdict.AT_ONCE:  # in its slot: it has waited its turn
@@ -484,7 +484,10 @@ class Search:
     async def _renew_token(
         self, error: VerifikError, token: Token
     ) -> VerifikError | None:
-        renewed = await self._within(self._plan.tokens.renew(token))
+        try:
+            renewed = await self._within(self._plan.tokens.renew(token))
+        except ConfigurationError as unfit:  # all who wait for the token get this one
+            return copy.copy(unfit)
         if renewed.reveal() == token.reveal():
             return error
         self._token_renewed = True

@@ -1,5 +1,6 @@
 """Who is told of searches and requests; what they raise costs no answer."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final, TypeAlias, TypeVar
@@ -19,12 +20,16 @@ LEFT: Final = Slot(taken=False)
 
 _logger = logging.getLogger("verifik_async")
 
+# The second comes of a cancelled future that is asked: whoever cancels a search does so
+# where it waits.
+_HARMLESS: Final = (Exception, asyncio.CancelledError)
+
 
 def told_of(on_search: OnSearch) -> Told | None:
     """Return who is told of the search that begins, if anybody."""
     try:
         return on_search()
-    except Exception as error:  # noqa: BLE001 - a search is worth more
+    except _HARMLESS as error:  # a search is worth more
         _ignored("on_search", error)
     return None
 
@@ -39,11 +44,11 @@ def tell(told: Callable[[T], object], event: T, name: str = "on_search") -> None
     """
     try:
         told(event)
-    except Exception as error:  # noqa: BLE001 - a paid answer is worth more
+    except _HARMLESS as error:  # a paid answer is worth more
         _ignored(name, error)
 
 
-def _ignored(name: str, error: Exception) -> None:
+def _ignored(name: str, error: BaseException) -> None:
     _logger.warning("%s raised %s; it is ignored", name, type(error).__name__)
 
 

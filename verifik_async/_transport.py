@@ -6,6 +6,7 @@ would carry it along, and its frames hold the token and the picture.
 
 import asyncio
 import errno
+import math
 import ssl as ssl_module
 import sys
 import urllib.request
@@ -93,6 +94,7 @@ class Guard(asyncio.Protocol):
     Attributes:
         inner: aiohttp's protocol.
         left: Bytes that may come in before some of the body is read.
+        turns: Searches that the connection has served.
     """
 
     def __init__(self, inner: asyncio.Protocol, transport: asyncio.Transport) -> None:
@@ -102,7 +104,8 @@ class Guard(asyncio.Protocol):
         self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
         self._feed = inner.data_received
         self._transport: asyncio.Transport | None = transport
-        self.left = 0
+        self.left: float = 0
+        self.turns = 0
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on, unless they are too many."""
@@ -165,6 +168,7 @@ class BodyPayload(aiohttp.Payload):
         self._size = self.byte_count  # the base class tells it to aiohttp
         self._transport: asyncio.Transport | None = None
         self.guard: Guard | None = None
+        self._turn = 0
         self.begun = False
         self.written_at: float | None = None
         self.reused = False
@@ -246,11 +250,17 @@ class BodyPayload(aiohttp.Payload):
             guard = Guard(guard, transport)
             transport.set_protocol(guard)
         guard.left = self._allowance
+        guard.turns = self._turn = guard.turns + 1
         self.guard = guard
         if guard.has_more:
             self.stale = True
             guard.abort()
             raise ConnectionResetError(errno.ECONNRESET, "unasked bytes")
+
+    def release(self) -> None:
+        """Bound the connection no more, unless it serves another search by now."""
+        if self.guard is not None and self.guard.turns == self._turn:
+            self.guard.left = math.inf
 
     def abandon(self) -> Charge:
         """Give the attempt up and return what it may have cost.
@@ -377,6 +387,8 @@ class Pool:
         finally:
             if response is not None and not response.content.is_eof():
                 response.close()
+            if self._guard is None:  # the caller may have other uses for it
+                payload.release()
 
     def _at_hand(
         self, response: aiohttp.ClientResponse

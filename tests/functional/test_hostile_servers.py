@@ -192,3 +192,28 @@ async def test_bytes_without_an_end_on_an_idle_connection(image):
         assert (await c.search_active_user(image)).best.id == "p"
         async with asyncio.timeout(20):
             await ended.wait()
+
+
+async def test_other_uses_of_a_callers_connection_are_not_bounded(image):
+    """A large download over a connection that a search was sent over arrives whole."""
+    size = 20 * MB
+
+    async def answer(request, writer):
+        if request.start_line.startswith("POST"):
+            writer.write(found("p"))
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // MB):
+            writer.write(b"a" * MB)
+            await writer.drain()
+
+    async with (
+        raw_server(answer) as server,
+        aiohttp.ClientSession() as session,
+        client_of(server.url, session=session) as client,
+    ):
+        for _ in range(2):
+            assert (await client.search_active_user(image)).best.id == "p"
+            async with session.get(server.url) as response:
+                assert len(await response.read()) == size
+    assert server.connections == 1

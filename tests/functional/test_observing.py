@@ -171,6 +171,34 @@ async def test_a_bug_in_it_costs_no_answer(mock, image, caplog, breaks):
     assert "secret" not in caplog.text
 
 
+@pytest.mark.parametrize("event", [TAKEN, LEFT, Attempt, SearchEnd], ids=repr)
+async def test_a_cancelled_future_in_it_cancels_no_search(mock, image, event):
+    """Neither an answer nor a slot is lost to an observer that asks such a future."""
+
+    def told(got):
+        if event in (got, type(got)):
+            raise asyncio.CancelledError
+
+    async with client_of(mock.url, on_search=lambda: told, max_concurrency=1) as client:
+        for _ in range(2):
+            assert (await client.search_active_user(image)).call.status == 200
+
+
+async def test_what_ends_a_program_takes_no_slot_with_it(mock, image):
+    """An observer may raise what is no `Exception`: the slot is given back."""
+    errors = [SystemExit()]
+
+    def told(event):
+        if event == TAKEN and errors:
+            raise errors.pop()
+
+    async with client_of(mock.url, on_search=lambda: told, max_concurrency=1) as client:
+        search = client.search_active_user(image)
+        with pytest.raises(SystemExit):
+            await search
+        assert (await client.search_active_user(image)).call.status == 200
+
+
 async def test_searches_that_nobody_wants_to_know_of(mock, image):
     """None in place of an observer leaves a search alone."""
     async with client_of(mock.url, on_search=lambda: None) as client:

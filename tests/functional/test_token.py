@@ -6,7 +6,12 @@ import threading
 import pytest
 from support import OPTIONS, QUICK
 
-from verifik_async import AuthenticationError, Charge, VerifikClient
+from verifik_async import (
+    AuthenticationError,
+    Charge,
+    ConfigurationError,
+    VerifikClient,
+)
 from verifik_async.testing import Fault, MockVerifik
 
 
@@ -82,6 +87,18 @@ async def test_a_second_refusal_ends_the_search(mock, image):
         with pytest.raises(AuthenticationError):
             await client.search_active_user(image)
     assert mock.hits == 2
+
+
+async def test_an_unfit_renewed_token_hides_no_charge(mock, image):
+    """The search that it ends was answered, and may have been charged before."""
+    tokens = iter(["old", "not fit\n!"])
+    mock.expired_tokens = {"old"}
+    async with client_of(mock, lambda: next(tokens)) as client:
+        mock.script(Fault.status(504))
+        with pytest.raises(ConfigurationError, match="token") as caught:
+            await client.search_active_user(image)
+    assert caught.value.charge is Charge.MAYBE_CHARGED
+    assert caught.value.attempts == mock.hits == 2
 
 
 async def test_a_fixed_token_is_not_sent_again(mock, image):
