@@ -5,6 +5,7 @@ import gc
 import importlib
 import io
 import sys
+import types
 import weakref
 
 import pytest
@@ -14,6 +15,7 @@ from verifik_async import (
     ClientClosedError,
     ConfigurationError,
     DeadlineExceededError,
+    ImageError,
     NotFoundError,
     QueueFullError,
     RateLimitedError,
@@ -253,3 +255,22 @@ def test_a_django_request_without_a_lifespan():
     glue = pytest.importorskip("verifik_async.integrations.django")
     with pytest.raises(ConfigurationError, match=r"Lifespan\(application, make_client"):
         glue.client_of(object())
+
+
+async def test_a_large_upload_is_not_read_into_memory():
+    """A picture of just the limit is; of a larger one hardly more is looked at."""
+    glue = pytest.importorskip("verifik_async.integrations.django")
+
+    class Upload(io.BytesIO):
+        def read(self, size=-1):
+            taken.append(size)
+            return super().read(size)
+
+    taken = []
+    request = types.SimpleNamespace(FILES={"picture": Upload(b"a" * 100)})
+    assert await glue.uploaded(request, "picture", max_bytes=100) == b"a" * 100
+    request.FILES["picture"].seek(0)
+    with pytest.raises(ImageError, match="larger than 99 bytes"):
+        await glue.uploaded(request, "picture", max_bytes=99)
+    assert taken == [101, 100]
+    assert await glue.uploaded(request, "none") is None

@@ -16,9 +16,9 @@ opened and closed; `Lifespan` does.
 
 import functools
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
-from verifik_async import ConfigurationError, VerifikClient, VerifikError
+from verifik_async import ConfigurationError, ImageError, VerifikClient, VerifikError
 from verifik_async.integrations._answers import answer_for, health
 from verifik_async.integrations._leaving import Finisher
 
@@ -43,6 +43,7 @@ _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 _Application: TypeAlias = Callable[[Any, _Receive, _Send], Awaitable[None]]
 
 _CLIENT, _FINISHER = "verifik", "verifik_finisher"
+_MAX_BYTES: Final = 20 * 1024 * 1024  # as a client takes if nothing else is said
 
 
 class Lifespan:
@@ -125,7 +126,9 @@ def answer_errors(
     return answering
 
 
-async def uploaded(request: ASGIRequest, field: str) -> bytes | None:
+async def uploaded(
+    request: ASGIRequest, field: str, *, max_bytes: int = _MAX_BYTES
+) -> bytes | None:
     """Return a file of a form, or None; parsed off the event loop.
 
     `request.FILES` would be parsed on the loop, which holds up everybody else for
@@ -134,13 +137,21 @@ async def uploaded(request: ASGIRequest, field: str) -> bytes | None:
     Args:
         request: Of the visitor.
         field: The name of the form's field.
+        max_bytes: Of the file at most: Django takes any size, on disk; this is memory.
+
+    Raises:
+        ImageError: it is larger.
     """
-    return await sync_to_async(_read, thread_sensitive=False)(request, field)
+    read = sync_to_async(_read, thread_sensitive=False)
+    data = await read(request, field, max_bytes)
+    if data is not None and len(data) > max_bytes:
+        raise ImageError(f"the uploaded file is larger than {max_bytes} bytes")
+    return data
 
 
-def _read(request: ASGIRequest, field: str) -> bytes | None:
+def _read(request: ASGIRequest, field: str, max_bytes: int) -> bytes | None:
     file = request.FILES.get(field)
-    return None if file is None else bytes(file.read())
+    return None if file is None else bytes(file.read(max_bytes + 1))
 
 
 async def finish(request: ASGIRequest, search: Awaitable[T]) -> T:
