@@ -7,6 +7,7 @@ raised outside of any handler, so that none drags another along.
 import asyncio
 import copy
 import functools
+import inspect
 import logging
 from collections.abc import Awaitable, Iterator
 from typing import Literal, TypeVar
@@ -456,7 +457,7 @@ class Search:
         """Do what must be done before the search is sent again; else why it is not."""
         match verdict:
             case Verdict.THROTTLED:
-                return self._throttle(error)
+                return await self._throttle(error)
             case Verdict.RENEW_TOKEN:
                 return await self._renew_token(error, token)
             case Verdict.RESEND:
@@ -465,13 +466,15 @@ class Search:
             case _:
                 return error
 
-    def _throttle(self, error: VerifikError) -> VerifikError | None:
+    async def _throttle(self, error: VerifikError) -> VerifikError | None:
         """Go back to the queue, unless that is in vain; everybody is paused by now."""
         self.tally.attempts -= 1
         self.tally.throttled += 1
         now, gate, retry = self._now(), self._state.gate, self._plan.retry
         if self._state.limiter is not None:
-            self._state.limiter.pause(gate.pause_left())
+            told = self._state.limiter.pause(gate.pause_left())
+            if inspect.isawaitable(told):
+                await self._within(told)
         asked = error.retry_after if isinstance(error, APIStatusError) else None
         if asked and not self._ticket.patience.outlasts(now, now + asked):
             self.hopeless = asked > retry.max_retry_after

@@ -9,7 +9,7 @@ import numbers
 import os
 import pathlib
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
@@ -263,8 +263,12 @@ class Limiter(Protocol):
     async def acquire(self) -> None:
         """Return when one search may be sent."""
 
-    def pause(self, seconds: float) -> None:
-        """Take note of a throttle: the service wants that many seconds of quiet."""
+    def pause(self, seconds: float) -> Awaitable[None] | None:
+        """Take note of a throttle: the service wants that many seconds of quiet.
+
+        It must not block. What takes time, such as telling other processes, goes into
+        an awaitable: the search that was throttled awaits it, within its deadline.
+        """
 
 
 def check_complete(options: SearchOptions, *, apart: str = "") -> None:
