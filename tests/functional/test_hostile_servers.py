@@ -50,7 +50,9 @@ async def test_nobody_gets_the_answer_to_another_search(unasked, injected):
             await writer.drain()
             await asyncio.sleep(0.01)  # by then the connection is kept
             writer.write(unasked)
+        answered.set()
 
+    answered = asyncio.Event()
     async with (
         raw_server(answer) as server,
         aiohttp.ClientSession() as session,
@@ -60,7 +62,9 @@ async def test_nobody_gets_the_answer_to_another_search(unasked, injected):
             result = await client.search_active_user(b"picture %d" % number)
             assert result.best.id == f"person-{number}"
             assert result.call.maybe_charged == 0
-            await asyncio.sleep(0.04)
+            await answered.wait()
+            answered.clear()
+            await asyncio.sleep(0.01)  # the loop looks for what has come meanwhile
     assert len(server.requests) == 3
 
 
