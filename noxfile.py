@@ -30,7 +30,7 @@ COMMANDS = (
 # Between two Pythons that are tested wholly: what the event loop has most to do with.
 BETWEEN = ("closing_storms", "faults", "hostile_servers", "life_cycle")
 # Of the tests in `tests/functional`: what needs the extra `test-more`.
-MORE = ("batch_tables", "openapi")
+MORE = ("batch_tables", "dask", "openapi")
 # The limit that keeps what a stranger downloads small.
 WHEEL_BYTES = 240_000
 
@@ -114,7 +114,7 @@ def plain(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def more(session: nox.Session) -> None:
-    """Run the tests that the others skip: Chromium, pyarrow, schemathesis."""
+    """Run the tests that the others skip: Chromium, pyarrow, Dask, schemathesis."""
     wheel = build_wheel(session).as_uri()
     session.install(f"verifik-async[test-more] @ {wheel}")
     session.env["VERIFIK_REQUIRE_BROWSER"] = "1"
