@@ -102,7 +102,7 @@ class Nginx:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            port = _free_port()
+            port = free_port()
             process = await _start(self._program, pathlib.Path(folder), port)
             stack.push_async_callback(end, process)
             await _served(process, pathlib.Path(folder), port)
@@ -120,7 +120,7 @@ class Nginx:
         await self._stack.aclose()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server((_HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -138,7 +138,7 @@ async def _start(program: str, folder: pathlib.Path, port: int) -> Process:
         encoding="utf-8",
     )
     return await asyncio.create_subprocess_exec(
-        *_dying_with_parent(),
+        *dying_with_parent(),
         *(program, "-p", str(folder), "-e", str(folder / "error.log")),
         *("-c", str(config)),
         stdin=subprocess.DEVNULL,
@@ -147,7 +147,7 @@ async def _start(program: str, folder: pathlib.Path, port: int) -> Process:
     )
 
 
-def _dying_with_parent() -> tuple[str, ...]:
+def dying_with_parent() -> tuple[str, ...]:
     """Return what starts a program so that it ends with us, where there is such."""
     found = shutil.which("setpriv")
     return () if found is None else (found, "--pdeathsig", "TERM", "--")
