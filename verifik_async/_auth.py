@@ -67,6 +67,12 @@ def _answer(ask: Callable[[], Any]) -> Masked[Any]:
         raise RuntimeError("the token callable raised StopIteration") from None
 
 
+def _seen(answer: asyncio.Future[None]) -> None:
+    """Look at an error that asyncio would complain of where a waiter has given up."""
+    if not answer.cancelled():
+        answer.exception()
+
+
 class TokenSource:
     """The token of a client, for all its event loops and threads.
 
@@ -132,8 +138,10 @@ class TokenSource:
                         self._ask_for_all(asking), asyncio.get_running_loop()
                     )
                 self._waiting += 1
+            answer = asyncio.wrap_future(asking)
+            answer.add_done_callback(_seen)
             try:
-                await asyncio.shield(asyncio.wrap_future(asking))
+                await asyncio.shield(answer)
             finally:
                 self._leave(asking)
 

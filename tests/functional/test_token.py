@@ -1,6 +1,7 @@
 """The token over its life: asked once, renewed once, never in vain."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -133,6 +134,35 @@ async def test_a_callable_that_hangs_is_bounded_by_the_deadline(mock, image):
         with pytest.raises(TimeoutError):
             await client.search_active_user(image, deadline=0.2)
     assert mock.hits == 0
+
+
+async def test_an_error_that_comes_after_one_has_given_up(mock, image):
+    """It is the other's; nothing is complained of for the one that is gone."""
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: complaints.append(context)
+    )
+    gone = asyncio.Event()
+
+    async def ask() -> str:
+        await gone.wait()
+        raise LookupError("no vault")
+
+    async with client_of(mock, ask) as client, asyncio.TaskGroup() as tasks:
+        other = tasks.create_task(_error_of(client.search_active_user(image)))
+        with pytest.raises(TimeoutError):
+            await client.search_active_user(image, deadline=0.1)
+        gone.set()
+    assert isinstance(other.result(), LookupError)
+    del other
+    gc.collect()
+    assert complaints == []
+
+
+async def _error_of(search) -> Exception:
+    with pytest.raises(LookupError) as caught:
+        await search
+    return caught.value
 
 
 async def test_who_waits_for_a_slot_sends_the_token_of_the_moment(image):
