@@ -7,6 +7,7 @@ would carry it along, and its frames hold the token and the picture.
 import asyncio
 import errno
 import math
+import select
 import ssl as ssl_module
 import sys
 import urllib.request
@@ -84,6 +85,16 @@ class _Secret(str):
         return "<masked>"
 
 
+def _unread(transport: asyncio.Transport) -> Callable[[int], object]:
+    """Return what tells whether a connection has something to be read."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or not hasattr(select, "poll"):  # Windows has none
+        return bool
+    watch = select.poll()
+    watch.register(sock, select.POLLIN)
+    return watch.poll
+
+
 class Guard(asyncio.Protocol):
     """Stands between a connection and aiohttp's protocol, and counts what comes in.
 
@@ -106,6 +117,7 @@ class Guard(asyncio.Protocol):
         self._transport: asyncio.Transport | None = transport
         self.left: float = 0
         self.turns = 0
+        self._look = _unread(transport)
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on, unless they are too many."""
@@ -133,8 +145,13 @@ class Guard(asyncio.Protocol):
 
     @property
     def has_more(self) -> bool:
-        """Whether something arrived that belongs to no request."""
-        return bool(getattr(self.inner, "should_close", False))
+        """Whether something arrived that belongs to no request, or the end.
+
+        An event loop that was busy has not read it yet. On a fresh connection that is
+        TLS's own.
+        """
+        unread = self.turns > 1 and self._look(0)
+        return bool(unread or getattr(self.inner, "should_close", False))
 
 
 class BodyPayload(aiohttp.Payload):

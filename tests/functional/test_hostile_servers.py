@@ -14,6 +14,7 @@ from support.raw_server import raw_server
 
 from verifik_async import Charge, RetryPolicy, Timeouts, errors
 from verifik_async._transport import BESIDE_BODY
+from verifik_async.testing import Fault, MockVerifik
 
 MB = 1_000_000
 CHUNKED = (
@@ -66,6 +67,25 @@ async def test_nobody_gets_the_answer_to_another_search(unasked, injected):
             answered.clear()
             await asyncio.sleep(0.01)  # the loop looks for what has come meanwhile
     assert len(server.requests) == 3
+
+
+def test_what_a_busy_loop_has_not_read_yet(image):
+    """It is noticed before the next request is sent."""
+
+    async def search_twice(mock):
+        async with client_of(mock.url) as client:
+            first = await client.search_active_user(image)
+            time.sleep(0.2)  # noqa: ASYNC251 - nothing is read meanwhile
+            second = await client.search_active_user(image)
+        return first, second
+
+    with MockVerifik() as mock:  # in a thread of its own, which goes on
+        unasked = found("somebody-else")
+        mock.script(Fault.raw(found("person-1"), 0.05, unasked, 1.0))
+        first, second = asyncio.run(search_twice(mock))
+        assert mock.connections == 2
+    assert (first.best.id, second.best) == ("person-1", None)
+    assert second.call.maybe_charged == 0
 
 
 async def test_an_answer_in_the_same_segment_is_no_answer_to_the_next(image):
