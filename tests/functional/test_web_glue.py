@@ -196,6 +196,34 @@ async def test_a_visitor_who_has_left(mock, image, fastapi):
         assert client.stats().in_flight == 0
 
 
+async def test_a_server_that_can_not_tell_who_has_left(mock, image, fastapi):
+    """The search goes on to its end: what watches the visitor costs no answer."""
+
+    class Broken:
+        async def receive(self):
+            raise RuntimeError("Unexpected message received: http.request")
+
+    mock.latency = 0.1
+    async with client_of(mock.url) as client:
+        search = client.search_active_user(image)
+        assert (await fastapi.while_there(Broken(), search)).matches == ()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no task is eager before 3.12")
+async def test_a_visitor_who_has_left_before(mock, image, fastapi):
+    """It is noticed as well where tasks run as soon as they are made."""
+
+    class Gone:
+        async def receive(self):
+            return {"type": "http.disconnect"}
+
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    mock.latency = 5
+    async with client_of(mock.url) as client:
+        with pytest.raises(fastapi.HTTPException):
+            await fastapi.while_there(Gone(), client.search_active_user(image))
+
+
 async def test_a_server_that_cancels(mock, image, fastapi):
     """Being cancelled from outside is not taken for a visitor who left."""
     mock.latency = 5

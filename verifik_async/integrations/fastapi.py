@@ -111,20 +111,30 @@ async def while_there(request: Request, search: Awaitable[T]) -> T:
     """
     gone = asyncio.timeout(None)
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(_end_when_left(request, gone))
-        outcome = await settled(_within(gone, search))
-        watching.cancel()
+        outcome = await settled(_watched(group, gone, request, search))
     if gone.expired() and isinstance(outcome.error, TimeoutError):
         raise HTTPException(_GONE, "the visitor has left")
     return outcome.unwrap()
 
 
-async def _within(scope: asyncio.Timeout, search: Awaitable[T]) -> T:
+async def _watched(
+    group: asyncio.TaskGroup,
+    scope: asyncio.Timeout,
+    request: Request,
+    search: Awaitable[T],
+) -> T:
     async with scope:
-        return await search
+        watching = group.create_task(_end_when_left(request, scope))
+        try:
+            return await search
+        finally:
+            watching.cancel()
 
 
 async def _end_when_left(request: Request, scope: asyncio.Timeout) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    try:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+    except Exception:  # noqa: BLE001 - a server that can't tell costs no answer
+        return
     scope.reschedule(asyncio.get_running_loop().time())
