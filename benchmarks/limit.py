@@ -227,9 +227,8 @@ async def _hold(board: Board, server: RedisServer, seconds: float) -> None:
     most = _MOST * (_RATE + _BURST)
     board.at_most("held: in any one second", seen.in_any_second(), most)
     # Without the first second: the burst goes to whoever is there first.
-    shares = Counter(
-        of for at, of in zip(seen.at, seen.processes, strict=True) if at > 1
-    )
+    both = zip(seen.at, seen.processes, strict=True)
+    shares = Counter(process for at, process in both if at > 1.0)
     few, many = min(shares.values()), max(shares.values())
     board.fact("held: of the process with fewest", few)
     board.fact("held: of the process with most", many)

@@ -458,6 +458,41 @@ async def test_a_limiter_of_the_callers_own(mock, image):
     assert limiter.pauses == [pytest.approx(0.1, abs=0.02)]
 
 
+async def test_what_a_limiters_pause_returns_is_awaited(mock, image):
+    """By the search that was throttled, outside of its slot, before it waits itself."""
+    told = []
+
+    class Telling:
+        async def acquire(self) -> None:
+            """Let it go."""
+
+        async def pause(self, seconds: float) -> None:
+            await asyncio.sleep(0)
+            told.append((seconds, client.stats().in_flight))
+
+    async with client_of(mock.url, rate_limit=Telling()) as client:
+        mock.script(Fault.status(429, retry_after="0.1"))
+        await client.search_active_user(image)
+    assert told == [(pytest.approx(0.1, abs=0.02), 0)]
+
+
+async def test_the_deadline_bounds_what_a_limiters_pause_returns(mock, image):
+    """Nobody waits for ever to tell others."""
+
+    class Hanging:
+        async def acquire(self) -> None:
+            """Let it go."""
+
+        async def pause(self, _: float) -> None:
+            await asyncio.Event().wait()
+
+    async with client_of(mock.url, rate_limit=Hanging()) as client:
+        mock.script(Fault.status(429))
+        with pytest.raises(errors.DeadlineExceededError):
+            await client.search_active_user(image, deadline=0.2)
+        assert client.stats().in_flight == 0
+
+
 async def test_a_limiter_that_raises_costs_no_slot(mock, image):
     """Whether it raises when it is called or when it is awaited."""
 
