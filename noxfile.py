@@ -30,7 +30,7 @@ COMMANDS = (
 # Between two Pythons that are tested wholly: what the event loop has most to do with.
 BETWEEN = ("closing_storms", "faults", "hostile_servers", "life_cycle")
 # Of the tests in `tests/functional`: what needs the extra `test-more`.
-MORE = ("batch_tables", "dask", "openapi")
+MORE = ("batch_tables", "openapi")
 # The limit that keeps what a stranger downloads small.
 WHEEL_BYTES = 240_000
 
