@@ -29,7 +29,6 @@ from verifik_async import (
     read_journal,
 )
 from verifik_async.images import Preparation
-from verifik_async.integrations.redis import RedisLimiter
 from verifik_async.models import ImageInput
 from verifik_async.testing import AnswerRecorder, MockVerifik
 
@@ -37,11 +36,6 @@ from verifik_async.testing import AnswerRecorder, MockVerifik
 class OwnLimiter:
     async def acquire(self) -> None: ...
     def pause(self, seconds: float) -> None: ...
-
-
-class TellingLimiter:
-    async def acquire(self) -> None: ...
-    async def pause(self, seconds: float) -> None: ...
 
 
 async def a_token() -> str:
@@ -55,8 +49,6 @@ def clients() -> None:
     VerifikClient(a_token)
     VerifikClient(rate_limit=RateLimit(20, burst=20))
     VerifikClient(rate_limit=OwnLimiter())
-    VerifikClient(rate_limit=TellingLimiter())
-    VerifikClient(rate_limit=RedisLimiter("redis://localhost", per_second=20, burst=5))
     VerifikClient(
         timeouts=Timeouts(deadline=None, attempt=5),
         retry=RetryPolicy(attempts=1, statuses=frozenset({503})),
